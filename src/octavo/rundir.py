@@ -3,7 +3,8 @@
     <run>/config.yaml        the resolved config, written before step 1
     <run>/ledger.json        LedgerEntry of each stage: what was spent
     <run>/summary.json       SummaryRow of each model: the closing table as data
-    <run>/<stage>/           manifest.json, metrics.jsonl, rollouts.jsonl, samples.jsonl, evaluation.json, model/, state/
+    <run>/<stage>/           manifest.json, metrics.jsonl, rollouts.jsonl, samples.jsonl, evaluation.json,
+                             model/ (Hugging Face layout), state/ (training checkpoints)
 
 A row of `metrics.jsonl` is {"step": int, <metric name>: float, ...}; every row of a JSONL file that is written during
 training has its `step`, so that a resumed run can drop what the lost steps had written.

@@ -128,9 +128,7 @@ def truncate_after_step(path: Path, step: int) -> None:
     rows = read_jsonl(path)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get("step"), int):
-            raise DataError(
-                f"{path}:{number}: the row has no step, so the run cannot be resumed; mend or delete the file"
-            )
+            raise DataError(f"{path}:{number}: the row has no step, so the run cannot be resumed; delete the file")
     kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["step"] <= step]
     write_atomic(path, "".join(kept))
 

@@ -39,8 +39,8 @@ class World:
     def from_environment(cls, device: str | None = None, dtype: torch.dtype | None = None) -> World:
         """Read RANK and WORLD_SIZE (torchrun sets them) and join the process group if there are several.
 
-        `device` None is the best there is; `dtype` None is what the probe says is fast, on every rank.
-        Raises ConfigError where the variables contradict each other.
+        `device` None is the best there is; `dtype` None is float32: a measured choice (`preferred_dtype`) belongs in the
+        resolved config, else a resumed run might measure otherwise. Raises ConfigError where variables contradict.
         """
         import torch
         import torch.distributed
@@ -60,13 +60,7 @@ class World:
                 )
             backend = "nccl" if chosen.type == "cuda" else "gloo"
             torch.distributed.init_process_group(backend, rank=rank, world_size=size)
-        world = cls(rank, size, chosen, dtype or torch.float32)
-        if dtype is not None:
-            return world
-        # One dtype for all: bfloat16 only where every rank is fast with it.
-        fast = torch.tensor(int(preferred_dtype(chosen) is torch.bfloat16), device=chosen)
-        agreed = int(world.all_reduce_(fast)) == size
-        return cls(rank, size, chosen, torch.bfloat16 if agreed else torch.float32)
+        return cls(rank, size, chosen, dtype or torch.float32)
 
     @property
     def is_main(self) -> bool:
@@ -105,7 +99,7 @@ def choose_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def fast_bfloat16(device: torch.device | str = "cpu", size: int = 256, repeats: int = 3) -> float:
+def fast_bfloat16(device: torch.device | str = "cpu", size: int = 512, repeats: int = 3) -> float:
     """Speed of a bfloat16 matrix product over float32's, measured here and now (the best of `repeats` each)."""
     import torch
 
@@ -158,7 +152,8 @@ def rng_state() -> dict[str, Any]:
     import numpy
     import torch
 
-    name, keys, *rest = numpy.random.get_state()
+    mersenne: Any = numpy.random.get_state()
+    name, keys, *rest = mersenne
     state = {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
