@@ -132,8 +132,15 @@ class ModelConfig(Config):
                 raise ValueError(f"attention.heads ({attention.heads}) must divide width ({self.width})")
             if self.head_dim % 2:
                 raise ValueError(f"the head size must be even for RoPE, got {self.head_dim}")
+        if self.moe and (self.width % 4 or self.moe.expert_width % 4):
+            # Grouped matrix products want rows that begin at multiples of 16 bytes.
+            raise ValueError(
+                f"width ({self.width}) and moe.expert_width ({self.moe.expert_width}) must be multiples of 4"
+            )
         if self.moe and self.moe.leading_dense_layers > self.layers:
-            raise ValueError(f"moe.leading_dense_layers ({self.moe.leading_dense_layers}) exceeds layers ({self.layers})")
+            raise ValueError(
+                f"moe.leading_dense_layers ({self.moe.leading_dense_layers}) exceeds layers ({self.layers})"
+            )
         return self
 
     @property

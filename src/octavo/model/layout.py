@@ -1,0 +1,103 @@
+"""Where the documents of a packed batch lie, so that attention can run on each apart and everything else on all at once.
+
+Packing mixes documents of many lengths in one row. A mask over the whole row would pay for every pair of tokens; instead
+attention gathers documents of similar length into a padded rectangle, runs causally, and scatters the results back.
+Padding stands at the end, where a causal query of the document never looks.
+
+Shapes: `R` flat tokens of the batch, `S` documents (sequences) in one bucket, `L` longest length in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A bucket holds documents whose lengths differ by at most this factor: little padding, few calls.
+_SPREAD = 1.5
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Documents of similar length. `gather_SL` are flat token indices; padding repeats the document's first token."""
+
+    gather_SL: Tensor
+    padded: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Documents of a packed batch of R tokens."""
+
+    buckets: tuple[Bucket, ...]
+    place_R: Tensor
+    """Where each token stands among the concatenated, flattened buckets."""
+    document_R: Tensor
+    """Number of the document that each token belongs to."""
+    documents: int
+
+    @staticmethod
+    def of(positions_BT: Tensor) -> Layout:
+        """Read the layout off the positions: a document starts at each 0, and each row starts with one."""
+        assert bool((positions_BT[:, 0] == 0).all()), "each row must begin with a document (position 0)"
+        positions_R = positions_BT.reshape(-1).cpu()
+        starts_S = (positions_R == 0).nonzero().squeeze(1)
+        lengths_S = torch.diff(starts_S, append=torch.tensor([len(positions_R)]))
+        buckets, places, offset = [], torch.empty_like(positions_R), 0
+        for chosen in _buckets(lengths_S):
+            starts, lengths = starts_S[chosen], lengths_S[chosen]
+            longest = int(lengths.max())
+            steps_L = torch.arange(longest)
+            inside_SL = steps_L < lengths[:, None]
+            gather_SL = starts[:, None] + torch.where(inside_SL, steps_L, 0)
+            slots_SL = offset + torch.arange(gather_SL.numel()).view_as(gather_SL)
+            places[gather_SL[inside_SL]] = slots_SL[inside_SL]
+            buckets.append(Bucket(gather_SL.to(positions_BT.device), padded=not bool(inside_SL.all())))
+            offset += gather_SL.numel()
+        document_R = torch.repeat_interleave(torch.arange(len(starts_S)), lengths_S)
+        device = positions_BT.device
+        return Layout(tuple(buckets), places.to(device), document_R.to(device), len(starts_S))
+
+    def per_document(self, attend: Callable[..., Tensor], *tensors_R: Tensor) -> Tensor:
+        """Apply `attend` to each bucket. Tensors are [R, ...]; `attend` gets [S, L, ...] each and returns [S, L, ...]."""
+        outputs = []
+        for bucket in self.buckets:
+            gathered = [_Gather.apply(x_R, bucket.gather_SL, bucket.padded) for x_R in tensors_R]
+            outputs.append(attend(*gathered).flatten(0, 1))
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return joined.index_select(0, self.place_R)
+
+
+class _Gather(torch.autograd.Function):
+    """x[index] whose backward knows that padding brings no gradient, so that nothing has to be accumulated."""
+
+    @staticmethod
+    def forward(ctx, x_R: Tensor, index_SL: Tensor, padded: bool) -> Tensor:
+        ctx.save_for_backward(index_SL)
+        ctx.rows, ctx.padded = x_R.shape[0], padded
+        return x_R.index_select(0, index_SL.flatten()).unflatten(0, index_SL.shape)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        (index_SL,) = ctx.saved_tensors
+        gradient = gradients[0].flatten(0, 1)
+        result = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
+        if ctx.padded:
+            # Padding repeats a real token: its (zero) gradient must be added, not written over the real one.
+            return result.index_add_(0, index_SL.flatten(), gradient), None, None
+        return result.index_copy_(0, index_SL.flatten(), gradient), None, None
+
+
+def _buckets(lengths_S: Tensor) -> list[Tensor]:
+    """Indices of documents, split so that the longest of a bucket is at most _SPREAD times the shortest."""
+    order = lengths_S.argsort(stable=True)
+    buckets: list[list[int]] = []
+    limit = 0.0
+    for index, length in zip(order.tolist(), lengths_S[order].tolist(), strict=True):
+        if not buckets or length > limit:
+            buckets.append([])
+            limit = length * _SPREAD
+        buckets[-1].append(index)
+    return [torch.tensor(bucket) for bucket in buckets]

@@ -1,0 +1,138 @@
+"""The decoder-only transformer: DeepSeek-V3's and the dense GQA family, by config.
+
+Shapes: `B` rows, `T` tokens, `R` = B T flat tokens, `D` width, `V` vocabulary.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from octavo.losses.balance import sequence_balance_loss
+from octavo.model.attention import GQA
+from octavo.model.block import Block
+from octavo.model.cache import Cache, CacheStep
+from octavo.model.config import MLAConfig, ModelConfig
+from octavo.model.experts import MoE, RoutedExperts
+from octavo.model.layout import Layout
+from octavo.model.mtp import MTP
+from octavo.model.norm import RMSNorm
+from octavo.model.rope import Rope
+from octavo.model.router import Router
+
+
+class Transformer(nn.Module):
+    """Token ids to final hidden states; the head is applied by losses and the engine where it is needed."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        attention = config.attention
+        rotated = attention.rope_dim if isinstance(attention, MLAConfig) else config.head_dim
+        self.embed = nn.Embedding(config.vocab_size, config.width)
+        self.rope = Rope(rotated, config.rope_theta, config.yarn)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.head = None if config.tie_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
+        self.mtp = nn.ModuleList(MTP(config, config.layers + depth) for depth in range(config.mtp_layers))
+        self._layout: Layout | None = None
+        self.initialize()
+
+    @staticmethod
+    def empty(config: ModelConfig) -> "Transformer":
+        """A model whose weights are memory not yet written: for readers of checkpoints, who fill all of it."""
+        with torch.device("meta"):
+            model = Transformer(config)
+        model.to_empty(device="cpu")
+        model.rope.reset_buffers()
+        for router in model.routers():
+            router.load_E.zero_()
+        return model
+
+    def forward(self, inputs_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Packed documents to hidden states behind the final norm. A document starts wherever the position is 0."""
+        layout = self._layout = Layout.of(positions_BT)
+        rotation = self.rope(positions_BT.flatten())
+        x_RD = self.embed(inputs_BT.flatten())
+        for block in self.layers:
+            x_RD = block(x_RD, rotation, layout)
+        return self.norm(x_RD).view(*inputs_BT.shape, -1)
+
+    def mtp_hidden(
+        self, hidden_BTD: Float[Tensor, "B T D"], inputs_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"]
+    ) -> list[Float[Tensor, "B T D"]]:
+        """Hidden states of each MTP depth d (1, 2, ...), which at position t predict token t + 1 + d.
+
+        Positions whose tokens t + 1 ... t + d lie outside the document hold values without meaning: the loss masks them.
+        """
+        layout = Layout.of(positions_BT)
+        rotation = self.rope(positions_BT.flatten())
+        hidden_RD, tokens_R = hidden_BTD.flatten(0, 1), inputs_BT.flatten()
+        outputs = []
+        for module in self.mtp:
+            tokens_R = tokens_R.roll(-1)
+            hidden_RD = module(hidden_RD, self.embed(tokens_R), rotation, layout)
+            outputs.append(hidden_RD.view_as(hidden_BTD))
+        return outputs
+
+    def forward_cached(self, inputs_BT: Int[Tensor, "B T"], cache: Cache) -> Float[Tensor, "B T D"]:
+        """Append T tokens to each row of the cache, and return their hidden states behind the final norm.
+
+        Rows padded on the right hold garbage behind their true length until the caller sets `cache.lengths_B`.
+        """
+        tokens = inputs_BT.shape[1]
+        step = CacheStep.of(cache.lengths_B, tokens, self.embed.weight.dtype)
+        assert step.longest <= cache.max_tokens, f"{step.longest} tokens do not fit in a cache of {cache.max_tokens}"
+        rotation = self.rope(step.slots_BT)
+        x_BTD = self.embed(inputs_BT)
+        for block, cached in zip(self.layers, cache.layers, strict=True):
+            x_BTD = block.extend(x_BTD, rotation, cached, step)
+        cache.lengths_B.add_(tokens)
+        return self.norm(x_BTD)
+
+    @property
+    def head_weight_VD(self) -> Tensor:
+        """The output projection: its own matrix, or the embedding where they are tied."""
+        return self.embed.weight if self.head is None else self.head.weight
+
+    def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Whole logits: for a few positions only. Losses use `losses.logprobs`, which never holds them whole."""
+        return hidden @ self.head_weight_VD.T
+
+    def new_cache(self, rows: int, max_tokens: int) -> Cache:
+        """An empty cache for `rows` sequences of at most `max_tokens` tokens."""
+        weight = self.embed.weight
+        return Cache.allocate(self.config, rows, max_tokens, weight.dtype, weight.device)
+
+    def routers(self) -> list[Router]:
+        """Routers from the first sparse layer to the last, those of MTP blocks included."""
+        return [module for module in self.modules() if isinstance(module, Router)]
+
+    def balance_loss(self) -> Tensor | None:
+        """Sequence-wise balance loss (DeepSeek-V3, eq. 17), summed over tokens and the layers of the last forward.
+
+        To be divided by the number of tokens and weighted with alpha by the caller. None without experts.
+        """
+        routings = [router.routing for router in self.routers() if router.routing is not None]
+        if not routings or self._layout is None:
+            return None
+        layout = self._layout
+        losses = [
+            sequence_balance_loss(routing.scores_RE, routing.experts_RK, layout.document_R, layout.documents)
+            for routing in routings
+        ]
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Draw all weights anew from the current random state.
+
+        Normal with `init_std`; projections into the residual stream are divided by sqrt(2 layers) (GPT-2), biases 0.
+        """
+        std = self.config.init_std
+        into_residual = std / (2 * self.config.layers) ** 0.5
+        for name, parameter in self.named_parameters():
+            leaf = name.removesuffix(".weight").rsplit(".", 1)[-1]
+            if parameter.ndim >= 2:
+                parameter.normal_(0.0, into_residual if leaf in ("o", "down", "down_EFD") else std)
+            elif name.endswith("bias"):
+                parameter.zero_()
