@@ -9,7 +9,7 @@ Shapes: `R` flat packed tokens, `S` documents, `L` tokens of a document or of th
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from octavo.model.cache import CacheStep
 from octavo.model.config import GQAConfig, MLAConfig, ModelConfig

@@ -1,8 +1,8 @@
 """What attention remembers of each sequence: one row a sequence, one tensor a layer and kind.
 
-MLA keeps `kv_rank + rope_dim` values a token and layer, [rows, max_tokens, kv_rank + rope_dim]; GQA keeps keys and values,
-[rows, kv_heads, max_tokens, head_dim] each. Rows are kept apart by their own lengths: what lies behind a row's length is
-never read, so stale values need no clearing and right-padded prompts need only their true length set.
+MLA keeps `kv_rank + rope_dim` values a token and layer, [rows, max_tokens, kv_rank + rope_dim]; GQA keeps keys and
+values, [rows, kv_heads, max_tokens, head_dim] each. Rows are kept apart by their own lengths: what lies behind a row's
+length is never read, so stale values need no clearing and right-padded prompts need only their true length set.
 """
 
 from __future__ import annotations

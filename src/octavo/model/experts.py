@@ -8,7 +8,7 @@ Shapes: `R` tokens, `K` chosen experts, `Q` = R K token-expert pairs sorted by e
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from octavo.model.config import ModelConfig, MoEConfig
 from octavo.model.router import Router, Routing

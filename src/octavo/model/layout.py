@@ -1,8 +1,8 @@
-"""Where the documents of a packed batch lie, so that attention can run on each apart and everything else on all at once.
+"""Where the documents of a packed batch lie: attention runs on each apart, everything else on all at once.
 
-Packing mixes documents of many lengths in one row. A mask over the whole row would pay for every pair of tokens; instead
-attention gathers documents of similar length into a padded rectangle, runs causally, and scatters the results back.
-Padding stands at the end, where a causal query of the document never looks.
+Packing mixes documents of many lengths in one row. A mask over the whole row would pay for every pair of tokens;
+instead attention gathers documents of similar length into a padded rectangle, runs causally, and puts the results
+back. Padding stands at the end, where a causal query of the document never looks.
 
 Shapes: `R` flat tokens of the batch, `S` documents (sequences) in one bucket, `L` longest length in it.
 """
@@ -61,7 +61,7 @@ class Layout:
         return Layout(tuple(buckets), places.to(device), document_R.to(device), len(starts_S))
 
     def per_document(self, attend: Callable[..., Tensor], *tensors_R: Tensor) -> Tensor:
-        """Apply `attend` to each bucket. Tensors are [R, ...]; `attend` gets [S, L, ...] each and returns [S, L, ...]."""
+        """Apply `attend` to each bucket: tensors [R, ...] reach it as [S, L, ...], and it returns [S, L, ...]."""
         outputs = []
         for bucket in self.buckets:
             gathered = [_Gather.apply(x_R, bucket.gather_SL, bucket.padded) for x_R in tensors_R]

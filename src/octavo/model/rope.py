@@ -1,7 +1,7 @@
 """Rotary position embedding (Su et al. 2021) with YaRN scaling (Peng et al. 2023, as in DeepSeek-V3).
 
-Two layouts of the rotated pairs exist in released weights: DeepSeek pairs neighbours (0, 1), (2, 3), ...; Llama and Qwen
-pair the halves (0, P/2), (1, P/2 + 1), ... Both are here, because exported weights must mean the same elsewhere.
+Two layouts of the rotated pairs exist in released weights: DeepSeek pairs neighbours (0, 1), (2, 3), ...; Llama and
+Qwen pair the halves (0, P/2), (1, P/2 + 1), ... Both are here, because exported weights must mean the same elsewhere.
 
 Shapes: `...` any leading axes, `N` heads, `P` rotated head size (even).
 """

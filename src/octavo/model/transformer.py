@@ -8,11 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from octavo.losses.balance import sequence_balance_loss
-from octavo.model.attention import GQA
 from octavo.model.block import Block
 from octavo.model.cache import Cache, CacheStep
 from octavo.model.config import MLAConfig, ModelConfig
-from octavo.model.experts import MoE, RoutedExperts
 from octavo.model.layout import Layout
 from octavo.model.mtp import MTP
 from octavo.model.norm import RMSNorm
@@ -62,7 +60,7 @@ class Transformer(nn.Module):
     ) -> list[Float[Tensor, "B T D"]]:
         """Hidden states of each MTP depth d (1, 2, ...), which at position t predict token t + 1 + d.
 
-        Positions whose tokens t + 1 ... t + d lie outside the document hold values without meaning: the loss masks them.
+        Positions whose tokens t + 1 ... t + d lie outside the document hold values without meaning; losses mask them.
         """
         layout = Layout.of(positions_BT)
         rotation = self.rope(positions_BT.flatten())

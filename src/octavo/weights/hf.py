@@ -1,7 +1,7 @@
-"""Model folders in the Hugging Face layout, in and out: what `transformers`, vLLM and llama.cpp's converter open as they are.
+"""Model folders in the Hugging Face layout, in and out: `transformers`, vLLM and llama.cpp's converter open them as is.
 
-`config.json`, `generation_config.json`, `model.safetensors`, the tokenizer's files, and `mtp.safetensors` where there are
-MTP layers: apart, because the released layout numbers them as further layers, which most readers do not expect.
+`config.json`, `generation_config.json`, `model.safetensors`, the tokenizer's files, and `mtp.safetensors` where there
+are MTP layers: apart, because the released layout numbers them as further layers, which most readers do not expect.
 """
 
 import json
@@ -23,7 +23,7 @@ _WEIGHTS, _MTP_WEIGHTS = "model.safetensors", "mtp.safetensors"
 
 
 def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer) -> None:
-    """Write a model folder, whole or not at all. Raises StorageError, or CheckpointError for shapes without a layout."""
+    """Write a model folder, whole or not at all. Raises StorageError; CheckpointError for shapes without a layout."""
     config = to_hugging_face(model.config)
     end_ids = sorted(tokenizer.end_ids)
     pad_id = tokenizer.token_id("<|endoftext|>")
@@ -44,7 +44,7 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer) -> None:
 
 
 def load_model(folder: Path) -> Transformer:
-    """Read a model folder. Raises CheckpointError naming the file and tensor that is missing, unexpected or misshapen."""
+    """Read a model folder. Raises CheckpointError naming the file, and the tensor that is missing or misshapen."""
     path = folder / "config.json"
     config = from_hugging_face(_read_json(path), str(path))
     model = Transformer.empty(config)
