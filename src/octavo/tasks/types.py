@@ -44,6 +44,11 @@ class Grade:
     def scored(self) -> bool:
         return self.status in (GradeStatus.OK, GradeStatus.NO_ANSWER)
 
+    @property
+    def correct(self) -> bool:
+        """Full score. Verifiers give partial scores for near misses and padded answers; only this one earns reward."""
+        return self.status is GradeStatus.OK and self.score >= 1 - 1e-9
+
 
 @dataclass(frozen=True)
 class SamplingParams:

@@ -1,0 +1,107 @@
+"""reasoning-gym as the source of problems: any of its datasets by name, with the library's own verifier.
+
+Source: Stojanovski et al. 2025, "Reasoning Gym" (arXiv:2505.24760). The library seeds entry `i` of a dataset with
+`seed + i`, so that neighbouring seeds give nearly the same problems; here every draw gets an index of its own, hashed
+from (task, split, seed, index, attempt), in a dataset whose seed is fixed.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+from pydantic import Field
+
+from octavo.config import Config, nearest
+from octavo.errors import ConfigError
+from octavo.tasks.held_out import operand_key, split_of
+from octavo.tasks.task import Task
+from octavo.tasks.types import Problem, Split
+from octavo.world import derive_seed
+
+# Entries are made when asked for, so that the index may be any number; the few datasets that prepare every entry when
+# they are built get this many.
+_PREPARED_ENTRIES = 4096
+_LAST_INDEX = 2**31 - 2
+_MAX_ATTEMPTS = 1000
+_OURS = ("seed", "size")
+
+
+class ReasoningGymConfig(Config):
+    """One dataset of reasoning-gym."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+    name: str
+    """Name of the dataset in the library, such as chain_sum."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the dataset, as the library names them."""
+    label: str | None = None
+    """Name in tables; default: `name`. Needed where one dataset is used twice."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share in a mixture, relative to the other tasks."""
+    language: str = "en"
+    """Language in which reasoning is wanted."""
+    grading_seconds: float = Field(default=5.0, gt=0)
+    """Time limit of grading one answer."""
+
+
+class ReasoningGymTask(Task):
+    """A dataset of reasoning-gym. Raises ConfigError for an unknown name, parameter or an impossible value."""
+
+    def __init__(self, config: ReasoningGymConfig) -> None:
+        super().__init__(config.label or config.name, config.grading_seconds)
+        self._config = config
+        self._dataset = _create(config)
+        self._entries = _entries(self._dataset)
+
+    def problem(self, split: Split, seed: int, index: int) -> Problem:
+        for attempt in range(_MAX_ATTEMPTS):
+            draw = derive_seed(seed, "reasoning_gym", self._config.name, split, index, attempt) % self._entries
+            entry = self._dataset[draw]
+            if entry["answer"] == "":  # A few datasets write zero or an empty list as nothing: not answerable.
+                continue
+            question, answer, metadata = entry["question"], entry["answer"] or "", entry["metadata"]
+            if split_of(self._config.name, operand_key(self._config.name, question, answer, metadata)) == split:
+                return Problem(
+                    id=f"{self.name}/{split}/{seed}/{index}",
+                    task=self.name,
+                    question=question.strip(),
+                    answer=answer,
+                    language=self._config.language,
+                    metadata=metadata,
+                )
+        raise ConfigError(
+            f"task {self.name}: no {split} problem in {_MAX_ATTEMPTS} draws; "
+            f"params {self._config.params} leave too few different problems, widen them"
+        )
+
+    def score(self, problem: Problem, answer: str) -> float:
+        # A few datasets have no single gold answer (None in the library, "" here) and judge by the metadata.
+        entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
+        return float(self._dataset.score_answer(answer, entry))
+
+
+def _create(config: ReasoningGymConfig) -> Any:
+    from reasoning_gym.factory import DATASETS, create_dataset  # Takes over a second to import.
+
+    where = f"task {config.name}"
+    if config.name not in DATASETS:
+        raise ConfigError(f"reasoning_gym has no dataset {config.name!r}{nearest(config.name, DATASETS)}")
+    known = {field.name for field in dataclasses.fields(DATASETS[config.name][1])} - set(_OURS)
+    for name in config.params:
+        if name in _OURS:
+            raise ConfigError(f"{where}: params.{name} is set by octavo (problems are drawn by split, seed and index)")
+        if name not in known:
+            raise ConfigError(f"{where}: unknown parameter {name}{nearest(name, known)}")
+    try:
+        return create_dataset(config.name, seed=0, size=_PREPARED_ENTRIES, **config.params)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{where}: params {config.params}: {reason}") from error
+
+
+def _entries(dataset: Any) -> int:
+    """How many different indices the dataset can be asked for."""
+    try:
+        dataset[_LAST_INDEX]
+    except IndexError:
+        return _PREPARED_ENTRIES
+    return _LAST_INDEX + 1

@@ -1,0 +1,100 @@
+"""A task: problems that can be addressed by number, and a verifier that grades answers to them."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from octavo.errors import ConfigError
+from octavo.tasks import answers
+from octavo.tasks.time_limit import TimeLimitExceeded, call_within
+from octavo.tasks.types import Grade, GradeStatus, Problem, Split
+
+# Period of the order in which a mixture deals its tasks; weights are kept to one part in this.
+_MIXTURE_SLOTS = 1000
+
+
+class Task(ABC):
+    """Problems with a verifier. `problem` is a pure function of its arguments; train and held-out never overlap."""
+
+    def __init__(self, name: str, grading_seconds: float) -> None:
+        self.name = name
+        self._grading_seconds = grading_seconds
+
+    @abstractmethod
+    def problem(self, split: Split, seed: int, index: int) -> Problem:
+        """Return problem number `index` (from 0, unbounded) of stream `seed`. Raises an OctavoError if there is none."""
+
+    @abstractmethod
+    def score(self, problem: Problem, answer: str) -> float:
+        """Score a non-empty answer in [0, 1]. May raise or hang: `grade` guards it."""
+
+    def grade(self, problem: Problem, answer: str | None) -> Grade:
+        """Grade an answer; never raises. A verifier that fails or hangs gives ERROR or TIMEOUT, never a score."""
+        if answer is None or not (cleaned := answers.clean(answer)):
+            return Grade(GradeStatus.NO_ANSWER)
+        try:
+            score = call_within(self._grading_seconds, self.score, problem, cleaned)
+        except TimeLimitExceeded:
+            return Grade(GradeStatus.TIMEOUT, detail=f"{self.name}: the verifier took over {self._grading_seconds} s")
+        except Exception as error:
+            return Grade(GradeStatus.ERROR, detail=f"{self.name}: {type(error).__name__}: {error}")
+        if not math.isfinite(score):
+            return Grade(GradeStatus.ERROR, detail=f"{self.name}: the verifier scored {score}")
+        return Grade(GradeStatus.OK, score=min(1.0, max(0.0, float(score))))
+
+
+class TaskMixture:
+    """Tasks dealt in fixed proportions, evenly: any run of consecutive indices holds about its share of each.
+
+    Problem `index` of the mixture is the next unused problem of the task whose turn it is, so that no task skips or
+    repeats problems.
+    """
+
+    def __init__(self, tasks: Sequence[Task], weights: Sequence[float] | None = None) -> None:
+        weights = [1.0] * len(tasks) if weights is None else list(weights)
+        if not tasks or len(tasks) != len(weights):
+            raise ConfigError(
+                f"tasks: got {len(tasks)} tasks and {len(weights)} weights, expected as many, at least one"
+            )
+        if any(not (weight > 0 and math.isfinite(weight)) for weight in weights):
+            raise ConfigError(f"tasks: got weights {weights}, expected positive numbers")
+        self.tasks = tuple(tasks)
+        self._by_name = {task.name: task for task in tasks}
+        if len(self._by_name) < len(tasks):
+            names = [task.name for task in tasks]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigError(f"tasks: two tasks are named {twice!r}; give one of them another `label`")
+        self._slots = _deal(weights, _MIXTURE_SLOTS)
+        self._per_period = [sum(task == position for task, _ in self._slots) for position in range(len(tasks))]
+        if 0 in self._per_period:
+            scarce = tasks[self._per_period.index(0)].name
+            raise ConfigError(f"tasks: the weight of {scarce!r} is under 1/{_MIXTURE_SLOTS} of the sum; raise it")
+
+    def problem(self, split: Split, seed: int, index: int) -> Problem:
+        """Return problem number `index` of the mixture."""
+        period, slot = divmod(index, _MIXTURE_SLOTS)
+        position, rank = self._slots[slot]
+        return self.tasks[position].problem(split, seed, period * self._per_period[position] + rank)
+
+    def task_of(self, problem: Problem) -> Task:
+        """Return the task that posed `problem`. Raises KeyError for a problem of another mixture."""
+        return self._by_name[problem.task]
+
+    def grade(self, problem: Problem, answer: str | None) -> Grade:
+        """Grade with the task that posed the problem."""
+        return self.task_of(problem).grade(problem, answer)
+
+
+def _deal(weights: Sequence[float], slots: int) -> list[tuple[int, int]]:
+    """Smooth weighted round-robin: (task, how many slots that task had before) for each slot."""
+    total = sum(weights)
+    credit = [0.0] * len(weights)
+    dealt = [0] * len(weights)
+    order = []
+    for _ in range(slots):
+        credit = [have + weight for have, weight in zip(credit, weights, strict=True)]
+        chosen = max(range(len(weights)), key=credit.__getitem__)
+        order.append((chosen, dealt[chosen]))
+        dealt[chosen] += 1
+        credit[chosen] -= total
+    return order
