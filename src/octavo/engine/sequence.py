@@ -1,0 +1,45 @@
+"""What the engine works on: a `Group` is one request, a `Sequence` one of its samples."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from octavo.engine.runner import Prefix
+from octavo.engine.transcript import Transcript
+from octavo.tasks.types import Completion, CompletionRequest
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One sample. While it runs, its tokens and numbers lie in the arrays of `Slots`, at its row."""
+
+    group: Group
+    sample: int
+    transcript: Transcript | None
+    """None: no stop strings and not streamed, so that nobody reads its text before the end."""
+
+
+@dataclass(eq=False)
+class Group:
+    """One request. Its prompt is read once and its cache row copied to every sample."""
+
+    request_id: int
+    request: CompletionRequest
+    streamed: bool
+    limit: int
+    """Most tokens that a sample may draw: max_tokens, or what fits into the cache."""
+    waiting: deque[Sequence] = field(default_factory=deque)
+    """Samples that have no row yet."""
+    prefix: Prefix | None = None
+    """The prompt, read; kept until the last sample has its row."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of one sample: text that became certain (streamed requests only), and at its end the completion."""
+
+    request_id: int
+    sample: int
+    text: str = ""
+    completion: Completion | None = None
