@@ -39,8 +39,8 @@ class World:
     def from_environment(cls, device: str | None = None, dtype: torch.dtype | None = None) -> World:
         """Read RANK and WORLD_SIZE (torchrun sets them) and join the process group if there are several.
 
-        `device` None is the best there is; `dtype` None is float32: a measured choice (`preferred_dtype`) belongs in the
-        resolved config, else a resumed run might measure otherwise. Raises ConfigError where variables contradict.
+        `device` None is the best there is; `dtype` None is float32: a measured choice (`preferred_dtype`) belongs in
+        the resolved config, else a resumed run might measure otherwise. Raises ConfigError where variables contradict.
         """
         import torch
         import torch.distributed
