@@ -22,7 +22,7 @@ class Task(ABC):
 
     @abstractmethod
     def problem(self, split: Split, seed: int, index: int) -> Problem:
-        """Return problem number `index` (from 0, unbounded) of stream `seed`. Raises an OctavoError if there is none."""
+        """Return problem number `index` (from 0, unbounded) of stream `seed`; OctavoError if there is none."""
 
     @abstractmethod
     def score(self, problem: Problem, answer: str) -> float:
