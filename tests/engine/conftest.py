@@ -37,7 +37,7 @@ class ToyCache:
 
 
 class ToyModel:
-    """Hidden state: a polynomial hash of the prefix, modulo a prime. Logits: a hash of (hidden, token), in steps of 1/64."""
+    """Hidden state: a polynomial hash of the prefix, modulo a prime. Logits: a hash of it and the token, in 1/64ths."""
 
     def __init__(self, max_positions=40):
         self.config = SimpleNamespace(max_positions=max_positions, vocab_size=VOCABULARY)

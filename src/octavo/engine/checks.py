@@ -19,7 +19,7 @@ def check_request(request: CompletionRequest, vocabulary: int, max_tokens: int) 
     if min(prompt) < 0 or max(prompt) >= vocabulary:
         wrong = next(token for token in prompt if not 0 <= token < vocabulary)
         raise RequestError(
-            f"the prompt holds token id {wrong}, expected 0 to {vocabulary - 1}: was another tokenizer used?"
+            f"the prompt holds token id {wrong}, expected 0 to {vocabulary - 1}: encode it with the model's tokenizer"
         )
     if request.samples < 1:
         raise RequestError(f"samples is {request.samples}, expected at least 1")

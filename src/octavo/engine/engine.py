@@ -2,8 +2,8 @@
 
     submit -> Scheduler -> prefill -> Slots -> [ decode -> sample -> record -> retire ] each step
 
-Sequences come and go at any step (continuous batching, Yu et al. 2022, Orca). What a sequence draws depends neither on its
-neighbours nor on when it ran, up to the rounding of the model's products.
+Sequences come and go at any step (continuous batching: Orca, Yu et al. 2022). What a sequence draws depends neither on
+its neighbours nor on when it ran, up to the rounding of the model's products.
 Not for several threads: whoever drives `step` also calls `submit` and `cancel`.
 """
 
@@ -30,7 +30,7 @@ from octavo.text.tokenizer import Tokenizer
 
 
 class Engine:
-    """Serves a model. The model's weights may be trained between calls of `complete`; cache memory is kept and reused."""
+    """Serves a model, whose weights may change between calls of `complete`; cache memory is kept and reused."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
         """Raises ConfigError where the config asks for longer sequences than the model can read."""
@@ -59,7 +59,7 @@ class Engine:
         return self._slots.free
 
     def submit(self, request: CompletionRequest, streamed: bool = False) -> int:
-        """Queue a request; return its id. Raises RequestError. Streamed requests give an Event for each piece of text."""
+        """Queue a request; return its id. Streamed ones give an Event for each piece of text. Raises RequestError."""
         check_request(request, self._vocabulary, self._max_tokens)
         limit = min(request.params.max_tokens, self._max_tokens - len(request.prompt_ids))
         group = Group(next(self._ids), request, streamed, limit)
@@ -73,13 +73,14 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Let waiting sequences enter, then draw one token for every row. Every sample gives one Event with completion."""
+        """Let waiting sequences enter, then draw one token for every row; return what became known."""
         events: list[Event] = []
         self._admit(events)
         if self._slots.used:
             self._draw(0, self._runner.decode(self._slots.last_B, self._slots.cache), events)
         return events
 
+    @torch.inference_mode()
     def cancel(self, request_id: int) -> list[Event]:
         """End what is left of a request and free its rows at once; unknown and finished ids give nothing."""
         events = []

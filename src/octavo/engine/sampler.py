@@ -2,8 +2,9 @@
 
 Shapes: `B` rows, `V` vocabulary, `R` rows whose distribution is truncated, `C` candidates of a truncated row.
 
-Randomness is counter-based (splitmix64, Steele et al. 2014): the draw at a position is a function of the request's seed,
-the sample's index and the position alone, so it depends neither on the other rows nor on when the row was scheduled.
+Randomness is counter-based (splitmix64, Steele et al. 2014): the draw at a position is a function of the request's
+seed, the sample's index and the position alone, so it depends neither on other rows nor on when the row was scheduled.
+Requests of one seed share their random numbers: give every request its own.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor
 from octavo.errors import CheckpointError
 
 CANDIDATES = 1024
-"""Truncated rows are sorted this far first; rows that need more are sorted whole. Speed only, the result is the same."""
+"""Truncated rows are sorted this far; those that need more are then sorted whole. Speed only: the result is the same."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -24,7 +25,7 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True)
 class Draws:
-    """How each row is drawn: one entry a row. `temperature_B` 0 is greedy; `top_k_B` 0 and `top_p_B` 1 truncate nothing."""
+    """How each row is drawn. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 truncate nothing."""
 
     temperature_B: np.ndarray
     top_p_B: np.ndarray

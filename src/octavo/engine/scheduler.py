@@ -6,8 +6,8 @@ from octavo.engine.config import EngineConfig
 from octavo.engine.sequence import Group, Sequence
 
 ENTRY_SHARE = 16
-"""Where more wait than fit, newcomers enter by at least a 16th of the rows at once: reading one prompt alone costs about
-as much as a step of all rows."""
+"""Where more wait than fit, a 16th of the rows must be free before any enters: reading one prompt alone costs about as
+much as a step of all rows."""
 
 
 class Scheduler:

@@ -1,7 +1,8 @@
 """The running rows: cache and numbers of every sequence that is being decoded, without gaps.
 
-Rows 0 to B-1 are in use, so that decoding works on a view of the first B rows and gathers nothing; when a row is left, the
-last one moves into it. What a step needs of all rows lies in arrays; Python objects are touched when a row comes or goes.
+Rows 0 to B-1 are in use, so that decoding works on a view of the first B rows and gathers nothing; when a row is left,
+the last one moves into it. What a step needs of all rows lies in arrays; Python objects are touched when a row comes or
+goes.
 
 Shapes: `B` rows in use, `L` tokens drawn by a row, `V` vocabulary.
 """
@@ -52,7 +53,7 @@ class Slots:
     @property
     def cache(self) -> Cache:
         """View of the rows in use."""
-        assert self._cache is not None and self.used
+        assert self._cache is not None
         if self._view is None:
             self._view = self._cache.view(self.used)
         return self._view
@@ -84,7 +85,8 @@ class Slots:
 
     def enter(self, sequences: SequenceOf[Sequence], prefix: Prefix) -> None:
         """Give samples of one group the next rows, which begin as copies of its prompt."""
-        assert self._cache is not None and len(sequences) <= self.free
+        assert self._cache is not None
+        assert len(sequences) <= self.free
         first = self.used
         self.sequences.extend(sequences)
         self._view = None
