@@ -1,0 +1,91 @@
+import pytest
+
+from octavo.rejection import RejectionConfig, chunks, draw, select
+from octavo.tasks.build import build_mixture
+from octavo.tasks.gym import ReasoningGymConfig
+from octavo.tasks.types import Completion, CompletionRequest, Problem
+from octavo.text.template import format_reply, parse_reply
+from octavo.text.tokenizer import Tokenizer
+
+PROBLEM = Problem(id="1", task="t", question="What is 2 + 3?", answer="5")
+CONFIG = RejectionConfig(problems=10, samples=4, keep=2, max_tokens=64, problems_per_chunk=4)
+
+
+def completion(text: str, tokens: int, finish_reason="stop") -> Completion:
+    return Completion((1,), tuple(range(tokens)), (0.0,) * tokens, text, finish_reason)
+
+
+def test_the_shortest_different_ones_are_kept():
+    short, middle, long = (completion(format_reply(f"the sum is {n}", "5"), n) for n in (5, 6, 7))
+    assert select(PROBLEM, [long, short, middle, short], CONFIG) == [short, middle]
+
+
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        completion("<think>the sum is five</think><answer>5", 4),
+        completion(format_reply("the sum is five", "5"), 4, finish_reason="length"),
+        completion(format_reply(" ", "5"), 4),
+        completion(format_reply("isso resulta numa soma verdadeira", "5"), 4),
+        completion("so: " + format_reply("the sum is five", "5"), 4),
+    ],
+    ids=["unclosed", "cut off", "no reasoning", "another language", "text outside"],
+)
+def test_what_is_not_readable_is_dropped(dropped):
+    assert select(PROBLEM, [dropped], CONFIG) == []
+
+
+class Solver:
+    """Answers from the gold answers: sample 0 right, sample 1 right in other words, sample 2 wrong, sample 3 cut off."""
+
+    def __init__(self, mixture, tokenizer: Tokenizer, seed: int):
+        self.gold = {}
+        self.mixture, self.tokenizer, self.seed = mixture, tokenizer, seed
+        self.calls: list[list[int]] = []
+
+    def complete(self, requests: list[CompletionRequest]) -> list[list[Completion]]:
+        self.calls.append([request.params.seed for request in requests])
+        start = 4 * (len(self.calls) - 1)
+        problems = [self.mixture.problem("train", self.seed, start + i) for i in range(len(requests))]
+        return [
+            [
+                completion(format_reply("it is so", problem.answer), 9),
+                completion(format_reply("so it is then", problem.answer), 8),
+                completion(format_reply("it is so", "banana"), 3),
+                completion(format_reply("it is", problem.answer), 2, "length"),
+            ]
+            for problem in problems
+        ]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["a few words"], 270)
+
+
+def test_draw_counts_and_keeps(tokenizer):
+    mixture = build_mixture([ReasoningGymConfig(name="gcd")])
+    solver = Solver(mixture, tokenizer, seed=3)
+    drawn = list(draw(CONFIG, mixture, solver, tokenizer, seed=3))
+    assert [chunk.number for chunk in drawn] == [0, 1, 2] == list(range(chunks(CONFIG)))
+    assert [chunk.completions for chunk in drawn] == [16, 16, 8]
+    assert [chunk.correct for chunk in drawn] == [12, 12, 6]  # the one that was cut off is right, but not kept
+    assert [len(chunk.rows) for chunk in drawn] == [8, 8, 4]
+    first, second = drawn[0].rows[:2]
+    problem = mixture.problem("train", 3, 0)
+    assert first["messages"][0] == {"role": "user", "content": problem.question}
+    replies = [parse_reply(row["messages"][1]["content"]) for row in (first, second)]
+    assert [reply.reasoning for reply in replies] == ["so it is then", "it is so"]
+    assert {reply.answer for reply in replies} == {problem.answer}
+    seeds = [seed for call in solver.calls for seed in call]
+    assert len(set(seeds)) == 10
+
+
+def test_draw_goes_on_with_the_same_requests(tokenizer):
+    mixture = build_mixture([ReasoningGymConfig(name="gcd")])
+    whole = Solver(mixture, tokenizer, seed=3)
+    all_chunks = list(draw(CONFIG, mixture, whole, tokenizer, seed=3))
+    rest = Solver(mixture, tokenizer, seed=3)
+    rest.calls.append([])  # as if the first chunk had been drawn before
+    assert list(draw(CONFIG, mixture, rest, tokenizer, seed=3, first=1)) == all_chunks[1:]
+    assert rest.calls[1:] == whole.calls[1:]
