@@ -49,7 +49,7 @@ class Router(nn.Module):
         routing = Routing(experts_RK, gates_RK * config.routed_scale, scores_RE)
         training = self.training and torch.is_grad_enabled()
         self.routing = routing if training else None
-        if training:
+        if training and not _recomputing():
             self.load_E += torch.bincount(experts_RK.flatten(), minlength=config.experts)
         return routing
 
@@ -72,3 +72,8 @@ class Router(nn.Module):
             dropped_RJ = torch.ones_like(group_scores_RJ, dtype=torch.bool).scatter_(1, kept, False)
             biased_RE = biased_RJe.masked_fill(dropped_RJ.unsqueeze(-1), -torch.inf).flatten(1)
         return biased_RE.topk(config.experts_per_token, dim=-1, sorted=False).indices
+
+
+def _recomputing() -> bool:
+    """Whether a backward pass runs this forward again (`torch.utils.checkpoint` with use_reentrant=False)."""
+    return torch._C._current_graph_task_id() != -1

@@ -67,7 +67,15 @@ def hugging_face_views(model: Transformer) -> tuple[dict[str, Tensor], dict[str,
         else:
             table = _BLOCK if kind == "layers" or leaf in _BLOCK else _MTP
             views[f"{prefix}.{table[leaf]}"] = tensor
+            if leaf == "ffn.router.weight" and model.config.moe and not model.config.moe.shared_experts:
+                views.update({f"{prefix}.mlp.shared_experts.{name}": view for name, view in _no_shared_expert(tensor)})
     return main, mtp
+
+
+def _no_shared_expert(like_ED: Tensor) -> list[tuple[str, Tensor]]:
+    """The released layout always has a shared expert: without one, it is of width 0."""
+    empty_0D = like_ED[:0]
+    return [("gate_proj.weight", empty_0D), ("up_proj.weight", empty_0D), ("down_proj.weight", empty_0D.T)]
 
 
 def _expert_views(leaf: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
