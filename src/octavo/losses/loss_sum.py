@@ -1,0 +1,29 @@
+"""What every loss returns: sums, never means.
+
+A mean over a micro-batch would make the gradient depend on how a step is cut into micro-batches. So a loss gives
+sums, and the loop divides them once by a normalizer that is summed over all micro-batches and ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """The loss of one micro-batch, with its statistics (scalars without gradient).
+
+    `sums` are divided by the global weight like the loss itself (so a weighted sum becomes a weighted mean); of
+    `maxima` the largest over micro-batches and ranks is kept. Every micro-batch and rank must give the same names.
+    """
+
+    loss_sum: Float[Tensor, ""]
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    maxima: Mapping[str, Tensor] = field(default_factory=dict)
+    token_loss_sum: Float[Tensor, ""] | None = None
+    """A second loss, summed over all tokens read and divided by their global number instead of the weight (load
+    balance)."""

@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from beartype import beartype
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError, jaxtyped
+
+from octavo.losses.logprobs import token_logprobs, token_logprobs_and_entropy
+
+
+def problem(rows: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float64, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    hidden_RD = torch.randn(rows, width, generator=generator, dtype=dtype, requires_grad=True)
+    weight_VD = torch.randn(vocabulary, width, generator=generator, dtype=dtype, requires_grad=True)
+    targets_R = torch.randint(vocabulary, (rows,), generator=generator)
+    return hidden_RD, weight_VD, targets_R
+
+
+def plain(hidden_RD, weight_VD, targets_R, temperature=1.0):
+    logprobs_RV = (hidden_RD @ weight_VD.T / temperature).log_softmax(-1)
+    entropy_R = -(logprobs_RV.exp() * logprobs_RV).sum(-1)
+    return logprobs_RV.gather(1, targets_R[:, None]).squeeze(1), entropy_R
+
+
+def test_value_by_hand():
+    # Logits 0 and ln 3: probabilities 1/4 and 3/4.
+    hidden_RD = torch.tensor([[1.0], [1.0]])
+    weight_VD = torch.tensor([[0.0], [math.log(3)]])
+    logprobs_R, entropy_R = token_logprobs_and_entropy(hidden_RD, weight_VD, torch.tensor([0, 1]))
+    torch.testing.assert_close(logprobs_R, torch.tensor([math.log(0.25), math.log(0.75)]))
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    torch.testing.assert_close(entropy_R, torch.tensor([entropy, entropy]))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.integers(0, 9),
+    chunk=st.integers(1, 10),
+    temperature=st.sampled_from([0.5, 1.0, 1.7]),
+    seed=st.integers(0, 99),
+)
+def test_values_and_gradients_are_the_plain_formulas_for_every_chunk(rows, chunk, temperature, seed):
+    hidden_RD, weight_VD, targets_R = problem(rows, 4, 7, seed=seed)
+    upstream_R = torch.randn(rows, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    expected_R, expected_entropy_R = plain(hidden_RD, weight_VD, targets_R, temperature)
+    expected = torch.autograd.grad(expected_R @ upstream_R, (hidden_RD, weight_VD))
+    for function in (token_logprobs, token_logprobs_and_entropy):
+        result = function(hidden_RD, weight_VD, targets_R, temperature, chunk)
+        logprobs_R = result if isinstance(result, torch.Tensor) else result[0]
+        torch.testing.assert_close(logprobs_R, expected_R)
+        torch.testing.assert_close(torch.autograd.grad(logprobs_R @ upstream_R, (hidden_RD, weight_VD)), expected)
+    entropy_R = token_logprobs_and_entropy(hidden_RD, weight_VD, targets_R, temperature, chunk)[1]
+    torch.testing.assert_close(entropy_R, expected_entropy_R)
+    assert not entropy_R.requires_grad
+
+
+def test_gradcheck():
+    hidden_RD, weight_VD, targets_R = problem(5, 3, 6)
+    assert torch.autograd.gradcheck(lambda h, w: token_logprobs(h, w, targets_R, 0.8, 2), (hidden_RD, weight_VD))
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight"])
+def test_gives_no_gradient_that_nobody_needs(frozen: str):
+    hidden_RD, weight_VD, targets_R = problem(5, 3, 6)
+    (hidden_RD if frozen == "hidden" else weight_VD).requires_grad_(False)
+    token_logprobs(hidden_RD, weight_VD, targets_R).sum().backward()
+    assert (hidden_RD.grad is None) == (frozen == "hidden")
+    assert (weight_VD.grad is None) == (frozen == "weight")
+
+
+def test_large_logits_stay_finite():
+    hidden_RD = torch.tensor([[1.0]])
+    weight_VD = torch.tensor([[1e4], [-1e4]])
+    torch.testing.assert_close(token_logprobs(hidden_RD, weight_VD, torch.tensor([1])), torch.tensor([-2e4]))
+
+
+def test_bfloat16_is_summed_in_float32():
+    hidden_RD, weight_VD, targets_R = problem(6, 8, 50, torch.bfloat16)
+    logprobs_R = token_logprobs(hidden_RD, weight_VD, targets_R)
+    assert logprobs_R.dtype == torch.float32
+    expected_R, _ = plain((hidden_RD @ weight_VD.T).float(), torch.eye(50), targets_R)
+    torch.testing.assert_close(logprobs_R, expected_R)
+    logprobs_R.sum().backward()
+    assert hidden_RD.grad is not None
+    assert hidden_RD.grad.dtype == torch.bfloat16
+
+
+def test_the_logits_never_exist_whole():
+    rows, width, vocabulary, chunk = 64, 4, 1000, 8
+    hidden_RD, weight_VD, targets_R = problem(rows, width, vocabulary, torch.float32)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        token_logprobs_and_entropy(hidden_RD, weight_VD, targets_R, chunk_tokens=chunk)[0].sum().backward()
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    # The chunk and its copy for the entropy at most, never the rows x vocabulary of the whole.
+    assert largest <= 2 * chunk * vocabulary * 4
+
+
+def test_shapes_are_checked():
+    hidden_RD, weight_VD, targets_R = problem(5, 3, 6, torch.float32)
+    checked = jaxtyped(typechecker=beartype)(token_logprobs)
+    checked(hidden_RD, weight_VD, targets_R)
+    with pytest.raises(TypeCheckError):
+        checked(hidden_RD, weight_VD, targets_R[:4])
