@@ -91,7 +91,7 @@ class _Draw(Generic[Name]):
 
 
 def _conversation(problem: Problem, solution: Solution) -> Document:
-    reply = Message("assistant", solution.answer, reasoning=solution.reasoning)
+    reply = Message("assistant", f"<answer>{solution.answer}</answer>", reasoning=solution.reasoning)
     return Document(messages=(Message("user", problem.question), reply))
 
 
