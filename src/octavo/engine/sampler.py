@@ -16,7 +16,7 @@ from torch import Tensor
 from octavo.errors import CheckpointError
 
 CANDIDATES = 1024
-"""Truncated rows are sorted this far; those that need more are then sorted whole. Speed only: the result is the same."""
+"""Truncated rows are sorted this far; those that need more are then sorted whole. The result is the same."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
