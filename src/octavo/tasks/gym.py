@@ -12,6 +12,7 @@ from pydantic import Field
 
 from octavo.config import Config, nearest
 from octavo.errors import ConfigError
+from octavo.tasks import answers
 from octavo.tasks.held_out import operand_key, split_of
 from octavo.tasks.task import Task
 from octavo.tasks.types import Problem, Split
@@ -23,6 +24,9 @@ _PREPARED_ENTRIES = 4096
 _LAST_INDEX = 2**31 - 2
 _MAX_ATTEMPTS = 1000
 _OURS = ("seed", "size")
+# There is one right answer here, yet the library's verifier also gives a full score to others: to a right answer with
+# letters appended (a rounding slip), to any text without "True" where False is right.
+_ONE_RIGHT_ANSWER = ("spell_backward", "letter_jumble", "game_of_life_halting")
 
 
 class ReasoningGymConfig(Config):
@@ -76,7 +80,11 @@ class ReasoningGymTask(Task):
     def score(self, problem: Problem, answer: str) -> float:
         # A few datasets have no single gold answer (None in the library, "" here) and judge by the metadata.
         entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
-        return float(self._dataset.score_answer(answer, entry))
+        score = float(self._dataset.score_answer(answer, entry))
+        if self._config.name in _ONE_RIGHT_ANSWER:
+            # Partial scores stay below a full one, which `Grade.correct` allows a little rounding.
+            return 1.0 if answers.exact_match(answer, problem.answer) else min(score, 0.99)
+        return score
 
 
 def _create(config: ReasoningGymConfig) -> Any:
