@@ -17,8 +17,8 @@ class Batch:
     """One micro-batch of packed rows.
 
     A document begins wherever `positions_BT` is 0 (each row begins with one), and attention never crosses documents.
-    `targets_BT[b, t]` is the token that follows `inputs_BT[b, t]`; its loss counts `weights_BT[b, t]` times (0: context,
-    prompt or padding). Padding is a document of its own, with weight 0.
+    `targets_BT[b, t]` is the token that follows `inputs_BT[b, t]`; its loss counts `weights_BT[b, t]` times (0:
+    context, prompt or padding). Padding is a document of its own, with weight 0.
     """
 
     inputs_BT: Int[Tensor, "B T"]
