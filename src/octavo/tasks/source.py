@@ -17,6 +17,7 @@ from octavo.tasks.build import TaskConfig, build_mixture
 from octavo.tasks.solutions import Language, Solution, Style, write
 from octavo.tasks.types import Problem
 from octavo.text.messages import Document, Message
+from octavo.text.template import ANSWER, END_ANSWER
 from octavo.world import derive_seed
 
 # Plain text as it is found: the same content under different headings.
@@ -91,7 +92,7 @@ class _Draw(Generic[Name]):
 
 
 def _conversation(problem: Problem, solution: Solution) -> Document:
-    reply = Message("assistant", f"<answer>{solution.answer}</answer>", reasoning=solution.reasoning)
+    reply = Message("assistant", f"{ANSWER}{solution.answer}{END_ANSWER}", reasoning=solution.reasoning)
     return Document(messages=(Message("user", problem.question), reply))
 
 
