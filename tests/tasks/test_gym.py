@@ -49,6 +49,13 @@ def test_entries_whose_answer_is_nothing_are_not_drawn():
     assert {task.problem("train", 0, index).answer for index in range(30)} <= {"0", "1"}
 
 
+def test_equations_that_lost_their_unknown_are_not_drawn():
+    task = gym("simple_equations", max_value=2, max_terms=4)  # One in twenty here is "0 = 0" in the library.
+    for index in range(150):
+        metadata = task.problem("train", 0, index).metadata
+        assert metadata["variable"] in metadata["equation"]
+
+
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [

@@ -60,7 +60,7 @@ class ReasoningGymTask(Task):
         for attempt in range(_MAX_ATTEMPTS):
             draw = derive_seed(seed, "reasoning_gym", self._config.name, split, index, attempt) % self._entries
             entry = self._dataset[draw]
-            if entry["answer"] == "":  # A few datasets write zero or an empty list as nothing: not answerable.
+            if not _answerable(entry):
                 continue
             question, answer, metadata = entry["question"], entry["answer"] or "", entry["metadata"]
             if split_of(self._config.name, operand_key(self._config.name, question, answer, metadata)) == split:
@@ -104,6 +104,13 @@ def _create(config: ReasoningGymConfig) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{where}: params {config.params}: {reason}") from error
+
+
+def _answerable(entry: dict[str, Any]) -> bool:
+    """False for the library's slips: an answer that is nothing, an unknown that cancelled out (0 = 0)."""
+    metadata = entry["metadata"]
+    lost_unknown = "equation" in metadata and metadata.get("variable", "") not in metadata["equation"]
+    return entry["answer"] != "" and not lost_unknown
 
 
 def _entries(dataset: Any) -> int:
