@@ -14,7 +14,7 @@ from pydantic import Field
 from octavo.config import Config
 from octavo.errors import ConfigError
 from octavo.tasks.build import TaskConfig, build_mixture
-from octavo.tasks.solutions import Language, Solution, Style, write
+from octavo.tasks.solutions import Language, Solution, Style, notation, write
 from octavo.tasks.types import Problem
 from octavo.text.messages import Document, Message
 from octavo.text.template import ANSWER, END_ANSWER
@@ -30,19 +30,26 @@ _LAYOUTS = (
 Name = TypeVar("Name", bound=str)
 
 
-class SolutionSourceConfig(Config):
-    """A corpus of worked solutions."""
+class WritingConfig(Config):
+    """How problems are written up."""
 
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
-    """Tasks that have worked solutions, mixed by their weights."""
     documents: int = Field(gt=0)
-    """How many documents there are."""
+    """How many documents there are (an epoch)."""
     styles: Mapping[Style, float] = Field(default_factory=lambda: {"steps": 1.0})
-    """Weight of each style: direct, steps, check, mend, slip (wrong), skip (a guess)."""
+    """Weight of each style: direct, steps, long, check, mend, slip (wrong), skip (a guess)."""
     languages: Mapping[Language, float] = Field(default_factory=lambda: {"en": 1.0})
     """Weight of each language of the words: en, pt, mixed (inside one solution)."""
     conversation_share: float = Field(default=1.0, ge=0, le=1)
     """Share written as a conversation (reasoning and answer apart); the rest is plain text."""
+    page_problems: int = Field(default=1, gt=0)
+    """Problems in a plain text. More than one: a page of exercises in short notation, dense in work to learn from."""
+
+
+class SolutionSourceConfig(WritingConfig):
+    """A corpus of worked solutions."""
+
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    """Tasks that have worked solutions, mixed by their weights."""
     seed: int = 0
     """Another seed gives other documents."""
 
@@ -67,10 +74,19 @@ class SolutionSource:
             raise IndexError(index)
         problem = self._tasks.problem("train", self._config.seed, index)
         rng = random.Random(derive_seed(self._config.seed, "solution", index))
-        solution = write(problem, self._styles(rng), self._languages(rng), rng)
         if rng.random() < self._config.conversation_share:
-            return _conversation(problem, solution)
-        return _plain(problem, solution, rng)
+            return _conversation(problem, self._write(problem, rng))
+        if self._config.page_problems == 1:
+            return _plain(problem, self._write(problem, rng), rng)
+        return self._page(index, rng)
+
+    def _write(self, problem: Problem, rng: random.Random) -> Solution:
+        return write(problem, self._styles(rng), self._languages(rng), rng)
+
+    def _page(self, index: int, rng: random.Random) -> Document:
+        seed, count = derive_seed(self._config.seed, "page"), self._config.page_problems
+        problems = [self._tasks.problem("train", seed, index * count + place) for place in range(count)]
+        return Document(text="\n".join(f"{notation(p)}: {self._write(p, rng).reasoning}" for p in problems))
 
     def fingerprint(self) -> str:
         """Change of config or of the problem library changes it."""

@@ -6,6 +6,11 @@ from octavo.tasks.types import Problem
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
+def notation(problem: Problem) -> str:
+    digits, source, target = _operands(problem)
+    return f"{digits} ({source} -> {target})"
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     source, base, target = _operands(problem)
     value = _to_decimal(source, base, scribe)

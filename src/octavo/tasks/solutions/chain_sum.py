@@ -4,15 +4,17 @@ from octavo.tasks.solutions.scribe import Scribe
 from octavo.tasks.types import Problem
 
 
+def notation(problem: Problem) -> str:
+    return problem.metadata["expression"]
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     total, *rest = _terms(problem)
     if not rest:
         total = scribe.result(total)
         scribe.write(f"{total}")
     for term in rest:
-        line = f"{total}{_signed(term)}"
-        total = scribe.result(total + term)
-        scribe.write(f"{line}={total}")
+        total = scribe.add(total, term)
     return str(total)
 
 
@@ -20,9 +22,7 @@ def verify(problem: Problem, answer: str, scribe: Scribe) -> None:
     """Undo the terms from the last to the first: the first must come out."""
     total = int(answer)
     for term in reversed(_terms(problem)[1:]):
-        line = f"{total}{_signed(-term)}"
-        total -= term
-        scribe.write(f"{line}={total}")
+        total = scribe.add(total, -term)
     if not scribe.lines:
         scribe.write(f"{total}")
 
@@ -32,7 +32,3 @@ def _terms(problem: Problem) -> list[int]:
     first, *rest = problem.metadata["expression"].split()
     signs, numbers = rest[::2], rest[1::2]
     return [int(first)] + [int(n) if sign == "+" else -int(n) for sign, n in zip(signs, numbers, strict=True)]
-
-
-def _signed(term: int) -> str:
-    return f"+{term}" if term >= 0 else f"{term}"

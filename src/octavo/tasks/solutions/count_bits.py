@@ -4,6 +4,10 @@ from octavo.tasks.solutions.scribe import Scribe
 from octavo.tasks.types import Problem
 
 
+def notation(problem: Problem) -> str:
+    return f"{problem.metadata['number']}"
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     number, ones = problem.metadata["number"], 0
     while number:

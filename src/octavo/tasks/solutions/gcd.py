@@ -4,6 +4,10 @@ from octavo.tasks.solutions.scribe import Scribe
 from octavo.tasks.types import Problem
 
 
+def notation(problem: Problem) -> str:
+    return ", ".join(str(number) for number in problem.metadata["numbers"])
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     divisor, *rest = problem.metadata["numbers"]
     for number in rest:

@@ -4,12 +4,16 @@ from octavo.tasks.solutions.scribe import Scribe
 from octavo.tasks.types import Problem
 
 
+def notation(problem: Problem) -> str:
+    return ", ".join(f"{count} {_plural(animal, count)}" for animal, count in problem.metadata["animals"].items())
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     legs = []
     for animal, count in problem.metadata["animals"].items():
         each = _legs_of(animal)
         legs.append(scribe.result(count * each))
-        scribe.write(f"{count} {animal}{'s' if count > 1 else ''}: {count}*{each}={legs[-1]}")
+        scribe.write(f"{count} {_plural(animal, count)}: {count}*{each}={legs[-1]}")
     return str(_add(legs, scribe))
 
 
@@ -24,10 +28,12 @@ def verify(problem: Problem, answer: str, scribe: Scribe) -> None:
 def _add(legs: list[int], scribe: Scribe) -> int:
     total, *rest = legs
     for more in rest:
-        line = f"{total}+{more}"
-        total = scribe.result(total + more)
-        scribe.write(f"{line}={total}")
+        total = scribe.add(total, more)
     return total
+
+
+def _plural(animal: str, count: int) -> str:
+    return f"{animal}s" if count > 1 else animal
 
 
 def _legs_of(animal: str) -> int:

@@ -6,6 +6,10 @@ from octavo.tasks.solutions.scribe import Scribe
 from octavo.tasks.types import Problem
 
 
+def notation(problem: Problem) -> str:
+    return problem.metadata["expression"]
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     first, *rest = _factors(problem)
     magnitude = abs(first)
@@ -34,14 +38,10 @@ def _multiply(left: int, right: int, scribe: Scribe) -> int:
 def _sum_of_parts(pairs: list[tuple[int, int]], scribe: Scribe) -> int:
     products = []
     for left, right in pairs:
-        product = scribe.result(left * right)
-        scribe.write(f"{left}*{right}={product}")
-        products.append(product)
+        products.append(scribe.multiply(left, right))
     total, *rest = products
     for product in rest:
-        line = f"{total}+{product}"
-        total = scribe.result(total + product)
-        scribe.write(f"{line}={total}")
+        total = scribe.add(total, product)
     return total
 
 

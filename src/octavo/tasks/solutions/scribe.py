@@ -17,6 +17,8 @@ class Scribe:
 
     rng: random.Random
     slip_at: int | None = None
+    long: bool = False
+    """Write sums and products out by places, 47+38=70+15=85, instead of doing them in the head."""
     lines: list[str] = field(default_factory=list)
     results: int = 0
     slipped_line: int | None = None
@@ -30,9 +32,39 @@ class Scribe:
         self.slipped_line = len(self.lines)
         return slip(value, self.rng)
 
+    def add(self, left: int, right: int) -> int:
+        """Write left + right as one line and return what it comes to."""
+        sum_, place = f"{left}{signed(right)}", 10 if min(abs(left), abs(right)) < 100 else 100
+        if self.long and min(abs(left), abs(right)) >= 10:
+            high = self.result(_high(left, place) + _high(right, place))
+            low = self.result(_low(left, place) + _low(right, place))
+            sum_ += f"={high}{signed(low)}"
+            total = self.result(high + low)
+        else:
+            total = self.result(left + right)
+        self.write(f"{sum_}={total}")
+        return total
+
+    def multiply(self, left: int, right: int) -> int:
+        """Write left * right (neither negative) as one line and return what it comes to."""
+        product = f"{left}*{right}"
+        if self.long and left >= 10 and left % 10:
+            high, low = self.result(_high(left, 10) * right), self.result(_low(left, 10) * right)
+            product += f"={high}+{low}"
+            total = self.result(high + low)
+        else:
+            total = self.result(left * right)
+        self.write(f"{product}={total}")
+        return total
+
     def write(self, line: str) -> None:
         """Append one line of work (without a full stop)."""
         self.lines.append(line)
+
+
+def signed(number: int) -> str:
+    """The number as it stands inside a sum: with its sign in front."""
+    return f"+{number}" if number >= 0 else f"{number}"
 
 
 def slip(value: Value, rng: random.Random) -> Value:
@@ -40,6 +72,16 @@ def slip(value: Value, rng: random.Random) -> Value:
     if isinstance(value, int):
         return _slip_number(value, rng)
     return _slip_text(value, rng)
+
+
+def _high(number: int, place: int) -> int:
+    """-47, 10 -> -40."""
+    return number - _low(number, place)
+
+
+def _low(number: int, place: int) -> int:
+    """-47, 10 -> -7."""
+    return abs(number) % place * (-1 if number < 0 else 1)
 
 
 def _slip_number(value: int, rng: random.Random) -> int:

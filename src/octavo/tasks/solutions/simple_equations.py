@@ -2,20 +2,24 @@
 
 import re
 
-from octavo.tasks.solutions.scribe import Scribe
+from octavo.tasks.solutions.scribe import Scribe, signed
 from octavo.tasks.types import Problem
 
 _TERM = re.compile(r"([+-]?)(?:(\d+)\*)?([a-z]|\d+)")
+
+
+def notation(problem: Problem) -> str:
+    return problem.metadata["equation"]
 
 
 def derive(problem: Problem, scribe: Scribe) -> str:
     variable = problem.metadata["variable"]
     coefficient, constant, right = _read(problem)
     if coefficient < 0:  # 56-98*e=-1218 -> 98*e=56+1218
-        coefficient, moved = -coefficient, f"{constant}{_signed(-right)}" if constant else ""
+        coefficient, moved = -coefficient, f"{constant}{signed(-right)}" if constant else ""
         right = constant - right
     else:
-        moved = f"{right}{_signed(-constant)}" if constant else ""
+        moved = f"{right}{signed(-constant)}" if constant else ""
         right -= constant
     left = variable if coefficient == 1 else f"{coefficient}*{variable}"
     if moved or coefficient == 1:
@@ -35,7 +39,7 @@ def verify(problem: Problem, answer: str, scribe: Scribe) -> None:
     product = coefficient * int(answer)
     scribe.write(f"{coefficient}*{answer}={product}")
     if constant:
-        scribe.write(f"{product}{_signed(constant)}={product + constant}")
+        scribe.write(f"{product}{signed(constant)}={product + constant}")
 
 
 def _read(problem: Problem) -> tuple[int, int, int]:
@@ -49,7 +53,3 @@ def _read(problem: Problem) -> tuple[int, int, int]:
         else:
             coefficient += unit * int(factor or 1)
     return coefficient, constant, int(right)
-
-
-def _signed(number: int) -> str:
-    return f"+{number}" if number >= 0 else f"{number}"

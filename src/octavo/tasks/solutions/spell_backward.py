@@ -4,6 +4,10 @@ from octavo.tasks.solutions.scribe import Scribe
 from octavo.tasks.types import Problem
 
 
+def notation(problem: Problem) -> str:
+    return problem.metadata["word"]
+
+
 def derive(problem: Problem, scribe: Scribe) -> str:
     letters = scribe.result(problem.metadata["word"])
     scribe.write(" ".join(letters))

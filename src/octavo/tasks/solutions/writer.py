@@ -23,7 +23,7 @@ from octavo.tasks.solutions.phrases import PHRASES
 from octavo.tasks.solutions.scribe import Scribe, slip
 from octavo.tasks.types import Problem
 
-Style = Literal["direct", "steps", "check", "mend", "slip", "skip"]
+Style = Literal["direct", "steps", "long", "check", "mend", "slip", "skip"]
 Language = Literal["en", "pt", "mixed"]
 STYLES: tuple[Style, ...] = get_args(Style)
 
@@ -40,6 +40,10 @@ class Solution:
 
 class Solver(Protocol):
     """What a task's module offers."""
+
+    def notation(self, problem: Problem) -> str:
+        """The problem in as few signs as its work needs, on one line."""
+        ...
 
     def derive(self, problem: Problem, scribe: Scribe) -> str:
         """Write the steps and return the answer that follows from them."""
@@ -67,26 +71,31 @@ def solvable(problem: Problem) -> bool:
     return problem.metadata.get("source_dataset") in _SOLVERS
 
 
+def notation(problem: Problem) -> str:
+    """The problem as an exercise book has it: 42 - 25, where the library's question is a sentence or more."""
+    return _solver(problem).notation(problem)
+
+
 def write(problem: Problem, style: Style, language: Language, rng: random.Random) -> Solution:
     """Write up a problem.
 
-    direct: the right answer, no work shown. steps: the derivation. check: and a check of it. mend: a slip, noticed and
-    mended. slip: a slip that is not noticed, so the answer is wrong. skip: the first step at most, then a guess that is
-    right half of the time. Raises ConfigError for a task that has no worked solutions.
+    direct: the right answer, no work shown. steps: the derivation, each sum done in the head. long: sums and products
+    written out by places. check: a derivation and a check of it. mend: a slip, noticed and mended. slip: a slip that is
+    not noticed, so the answer is wrong. skip: the first step at most, then a guess that is right half of the time.
+    check, mend and slip are written in the manner of steps or of long, by chance. Raises ConfigError for a task that
+    has no worked solutions.
     """
-    kind = str(problem.metadata.get("source_dataset"))
-    if kind not in _SOLVERS:
-        raise ConfigError(f"no worked solutions for task {problem.task}; they exist for: {', '.join(_SOLVERS)}")
-    solver = _SOLVERS[kind]
-    clean = Scribe(rng)
+    solver = _solver(problem)
+    long = style == "long" or (style in ("check", "mend", "slip") and rng.random() < 0.5)
+    clean = Scribe(rng, long=long)
     answer = solver.derive(problem, clean)
     match style:
         case "direct":
             return Solution(_say("direct", language, rng), answer)
-        case "steps":
+        case "steps" | "long":
             return Solution(_join(*_sentences(clean.lines), _say("answer", language, rng, answer=answer)), answer)
         case "check":
-            check = Scribe(rng)
+            check = Scribe(rng, long=long)
             solver.verify(problem, answer, check)
             said = _say("check", language, rng, work=_join(*_sentences(check.lines)))
             return Solution(_join(*_sentences(clean.lines), said), answer)
@@ -98,14 +107,26 @@ def write(problem: Problem, style: Style, language: Language, rng: random.Random
             return _skip(clean, answer, language, rng)
 
 
+def _solver(problem: Problem) -> Solver:
+    kind = str(problem.metadata.get("source_dataset"))
+    if kind not in _SOLVERS:
+        raise ConfigError(f"no worked solutions for task {problem.task}; they exist for: {', '.join(_SOLVERS)}")
+    return _SOLVERS[kind]
+
+
 def _mend(
     problem: Problem, solver: Solver, clean: Scribe, answer: str, language: Language, rng: random.Random
 ) -> Solution:
     """Right lines, one wrong line, "wait", and the derivation from that line on, right."""
-    spoilt = Scribe(rng, slip_at=rng.randrange(clean.results))
-    solver.derive(problem, spoilt)
-    at = spoilt.slipped_line
-    assert at is not None
+    for _ in range(_SLIP_ATTEMPTS):
+        spoilt = Scribe(rng, slip_at=rng.randrange(clean.results), long=clean.long)
+        solver.derive(problem, spoilt)
+        at = spoilt.slipped_line
+        assert at is not None
+        if spoilt.lines[at] != clean.lines[at]:
+            break
+    else:  # Slips that leave no trace (a remainder off by the whole base): nothing to mend.
+        return write(problem, "steps", language, rng)
     assert spoilt.lines[:at] == clean.lines[:at]
     text = _join(
         *_sentences(spoilt.lines[: at + 1]),
@@ -121,7 +142,7 @@ def _slip(
 ) -> Solution:
     """A derivation with one slip that spoils the answer."""
     for _ in range(_SLIP_ATTEMPTS):
-        spoilt = Scribe(rng, slip_at=rng.randrange(clean.results))
+        spoilt = Scribe(rng, slip_at=rng.randrange(clean.results), long=clean.long)
         wrong = solver.derive(problem, spoilt)
         if wrong != answer:
             break
