@@ -44,12 +44,12 @@ def test_plain_display_is_lines_without_control_codes():
     display.stage_started("base", "pretrain", 2, 5)
     display.progress(PROGRESS)
     display.stage_finished("base", 185)
-    display.closing(ROWS, {"base": 185.0, "eval-base": 12.0})
+    display.closing(ROWS, {"base": 185.0, "eval-base": 12.0}, 200.0)
     text = stream.getvalue()
     assert "\x1b" not in text
     assert "\r" not in text
     assert text.startswith("[2/5] base (pretrain)\n  step 30/100  loss 2.31")
-    assert "In all 3m 17s." in text
+    assert "All stages 3m 17s; this command 3m 20s." in text
     for shown in ("45.0% to 55.0%", "1,500,000", "2.50e+13", "97.0%"):
         assert shown in text
 
@@ -70,7 +70,7 @@ def test_json_display_is_one_object_a_line():
     display.stage_started("base", "pretrain", 2, 5)
     display.progress(PROGRESS)
     display.stage_finished("base", 1.5)
-    display.closing(ROWS, {"base": 185.0})
+    display.closing(ROWS, {"base": 185.0}, 200.0)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["event"] for event in events] == ["note", "stage_started", "progress", "stage_finished", "finished"]
     assert events[2]["figures"] == {"loss": 2.3141, "accuracy": 0.5}

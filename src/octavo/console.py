@@ -51,8 +51,13 @@ class Display(ABC):
     def stage_finished(self, stage: str, seconds: float) -> None: ...
 
     @abstractmethod
-    def closing(self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float]) -> None:
-        """The closing table: what every model scored, and where the time went."""
+    def closing(
+        self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float], command_seconds: float
+    ) -> None:
+        """The closing table: what every model scored, and where the time went.
+
+        `seconds_by_stage` is over all pieces of a run, `command_seconds` of this command alone.
+        """
 
     def close(self) -> None:  # noqa: B027  only a live display has something to put away
         """Leave the terminal as it was found."""
@@ -60,7 +65,8 @@ class Display(ABC):
 
 def open_display(as_json: bool = False, stream: TextIO | None = None) -> Display:
     """The display that suits the stream: JSON lines if asked for, live on a terminal, plain lines elsewhere."""
-    stream = sys.stdout if stream is None else stream
+    stream = stream or sys.stdout
+    assert stream is not None, "the process has no standard output"
     if as_json:
         return JsonDisplay(stream)
     if stream.isatty():
@@ -93,8 +99,10 @@ class PlainDisplay(Display):
     def stage_finished(self, stage: str, seconds: float) -> None:
         self._line(f"  {stage} finished in {duration(seconds)}")
 
-    def closing(self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float]) -> None:
-        print_closing(Console(file=self.stream, width=120, color_system=None), rows, seconds_by_stage)
+    def closing(
+        self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float], command_seconds: float
+    ) -> None:
+        print_closing(Console(file=self.stream, width=120, color_system=None), rows, seconds_by_stage, command_seconds)
 
     def _line(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -119,12 +127,15 @@ class JsonDisplay(Display):
     def stage_finished(self, stage: str, seconds: float) -> None:
         self._event("stage_finished", stage=stage, seconds=seconds)
 
-    def closing(self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float]) -> None:
+    def closing(
+        self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float], command_seconds: float
+    ) -> None:
         self._event(
             "finished",
             rows=[row.model_dump(mode="json") for row in rows],
             seconds_by_stage=dict(seconds_by_stage),
             seconds=sum(seconds_by_stage.values()),
+            command_seconds=command_seconds,
         )
 
     def _event(self, event: str, **fields: Any) -> None:
@@ -163,8 +174,10 @@ class LiveDisplay(Display):
         self.close()
         self.console.print(Text.assemble((self._title, "bold"), f"  finished in {duration(seconds)}"))
 
-    def closing(self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float]) -> None:
-        print_closing(self.console, rows, seconds_by_stage)
+    def closing(
+        self, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float], command_seconds: float
+    ) -> None:
+        print_closing(self.console, rows, seconds_by_stage, command_seconds)
 
     def close(self) -> None:
         if self._live is not None:
@@ -197,7 +210,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
-def print_closing(console: Console, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float]) -> None:
+def print_closing(
+    console: Console, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float], command_seconds: float
+) -> None:
     """The closing table: one row a model, then the time of every stage, longest first."""
     table = Table(title="What every stage did, on held-out problems", title_justify="left")
     table.add_column("stage")
@@ -219,7 +234,8 @@ def print_closing(console: Console, rows: Sequence[SummaryRow], seconds_by_stage
         console.print(table)
     spent = sorted(seconds_by_stage.items(), key=lambda item: -item[1])
     console.print(Text("Time: " + ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in spent)))
-    console.print(Text(f"In all {duration(sum(seconds_by_stage.values()))}.", style="bold"))
+    whole = f"All stages {duration(sum(seconds_by_stage.values()))}; this command {duration(command_seconds)}."
+    console.print(Text(whole, style="bold"))
 
 
 def _or_dash(value: float | None, form: str) -> str:

@@ -1,8 +1,8 @@
 """Rejection sampling (DeepSeek-R1, section 2.3.3): draw several solutions a problem, keep the right and readable ones.
 
-Kept are completions that ended by themselves, are well formed, have the right answer and keep to the problem's language;
-of one problem at most a few different ones, the shortest first, so that easy problems do not drown the rest and the
-reasoning does not swell.
+Kept are completions that ended by themselves, are well formed, have the right answer and keep to the problem's
+language; of one problem at most a few different ones, the shortest first, so that easy problems do not drown the rest
+and the reasoning does not swell.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ def chunks(config: RejectionConfig) -> int:
 def draw(
     config: RejectionConfig, mixture: TaskMixture, completer: Completer, tokenizer: Tokenizer, seed: int, first: int = 0
 ) -> Iterator[Chunk]:
-    """Yield chunk after chunk, from number `first` on. A chunk is a function of (config, weights, seed, number) alone."""
+    """Yield chunk after chunk, from `first` on. A chunk is a function of config, weights, seed and its number alone."""
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, top_p=config.top_p)
     for number in range(first, chunks(config)):
         start = number * config.problems_per_chunk
@@ -85,7 +85,8 @@ def draw(
             rows=rows,
             completions=sum(map(len, drawn)),
             correct=correct,
-            tokens=sum(len(request.prompt_ids) for request in requests) + sum(len(c.ids) for group in drawn for c in group),
+            tokens=sum(len(request.prompt_ids) for request in requests)
+            + sum(len(c.ids) for group in drawn for c in group),
         )
 
 

@@ -1,0 +1,177 @@
+"""A conversation in the terminal: the reasoning, dim and apart, then the answer, as the tokens come."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from octavo.engine.config import EngineConfig
+from octavo.engine.engine import Engine
+from octavo.errors import OctavoError
+from octavo.models import find_model
+from octavo.tasks.types import Completion, CompletionRequest, SamplingParams
+from octavo.text.messages import Message
+from octavo.text.template import TAG_TOKENS, encode_prompt, parse_reply
+from octavo.text.tokenizer import Tokenizer
+from octavo.weights.hf import load_model, load_tokenizer
+
+Part = Literal["reasoning", "answer", "outside"]
+_PART_AFTER: dict[str, Part] = dict(zip(TAG_TOKENS, ("reasoning", "outside", "answer", "outside"), strict=True))
+_STYLES = {"reasoning": "dim", "answer": "bold", "outside": ""}
+
+
+@dataclass(frozen=True)
+class Said:
+    """One reply. `answer` is the whole text where the model used no tags."""
+
+    reasoning: str | None
+    answer: str | None
+    completion_tokens: int
+    finish_reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class ReplySplitter:
+    """Splits streamed text at the tags; a tag may arrive in pieces."""
+
+    def __init__(self) -> None:
+        self._part: Part = "outside"
+        self._held = ""
+
+    def feed(self, text: str) -> Iterator[tuple[Part, str]]:
+        """Yield (part, text) of what is certain."""
+        self._held += text
+        while (tag := self._first_tag()) is not None:
+            before, _, self._held = self._held.partition(tag)
+            if before:
+                yield self._part, before
+            self._part = _PART_AFTER[tag]
+        certain = len(self._held) - self._begun_tag()
+        if certain:
+            yield self._part, self._held[:certain]
+        self._held = self._held[certain:]
+
+    def flush(self) -> Iterator[tuple[Part, str]]:
+        """Yield what was held back as the possible beginning of a tag."""
+        if self._held:
+            yield self._part, self._held
+        self._held = ""
+
+    def _first_tag(self) -> str | None:
+        found = [(at, tag) for tag in TAG_TOKENS if (at := self._held.find(tag)) >= 0]
+        return min(found)[1] if found else None
+
+    def _begun_tag(self) -> int:
+        """Length of the longest end of the held text that begins a tag."""
+        lengths = range(min(len(self._held), max(map(len, TAG_TOKENS)) - 1), 0, -1)
+        return next((n for n in lengths if any(tag.startswith(self._held[-n:]) for tag in TAG_TOKENS)), 0)
+
+
+class Conversation:
+    """One model, one person, turn by turn."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, params: SamplingParams, system: str | None, console: Console
+    ):
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.params = params
+        self.console = console
+        self.system = [Message("system", system)] if system else []
+        self.messages: list[Message] = list(self.system)
+
+    def ask(self, question: str, shown: bool = False) -> Said:
+        """Ask, remember, return; `shown`: print the reply while it is written. Raises RequestError."""
+        messages = [*self.messages, Message("user", question)]
+        request = CompletionRequest(tuple(encode_prompt(self.tokenizer, messages)), self.params)
+        completion = self._complete(request, shown)
+        reply = parse_reply(completion.text)
+        tagged = any(tag in completion.text for tag in TAG_TOKENS)
+        said = Said(
+            # Cut off by max_tokens inside the reasoning: there is reasoning, and no answer.
+            reasoning=reply.reasoning if reply.reasoning is not None else _unclosed_reasoning(completion.text),
+            answer=reply.answer if tagged else completion.text,
+            completion_tokens=len(completion.ids),
+            finish_reason=completion.finish_reason,
+        )
+        self.messages = [*messages, Message("assistant", completion.text)]
+        return said
+
+    def interactive(self) -> None:
+        """Read questions until the input ends. Ctrl-C stops a reply, a second one leaves."""
+        self.console.print(Text("Ask away. /new begins anew, /exit or Ctrl-D leaves.", style="dim"))
+        while True:
+            try:
+                question = self.console.input("> ").strip()
+            except EOFError:
+                return
+            match question:
+                case "":
+                    continue
+                case "/exit" | "/quit":
+                    return
+                case "/new":
+                    self.messages = list(self.system)
+                    continue
+            try:
+                self.ask(question, shown=True)
+            except KeyboardInterrupt:
+                self.engine.clear()
+                self.console.print(Text("\n(stopped)", style="dim"))
+            except OctavoError as error:
+                self.console.print(Text(str(error), style="red"))
+
+    def _complete(self, request: CompletionRequest, shown: bool) -> Completion:
+        """Let the engine write, showing it part by part."""
+        self.engine.submit(request, streamed=True)
+        splitter, printer = ReplySplitter(), _Printer(self.console)
+        completion = None
+        while completion is None:
+            for event in self.engine.step():
+                completion = event.completion or completion
+                for part, text in splitter.feed(event.text) if shown else ():
+                    printer.show(part, text)
+        if shown:
+            for part, text in splitter.flush():
+                printer.show(part, text)
+            self.console.print()
+            if completion.finish_reason == "length":
+                self.console.print(Text(f"(cut off after {len(completion.ids)} tokens; see --max-tokens)", style="dim"))
+        return completion
+
+
+class _Printer:
+    """Prints the parts of a reply as they come, each beginning on a line of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._part: Part | None = None
+
+    def show(self, part: Part, text: str) -> None:
+        if part != self._part:
+            if part == "outside" and not text.strip():
+                return  # white space between the parts
+            if self._part is not None:
+                self._console.print()
+            self._part = part
+        self._console.print(Text(text, style=_STYLES[part]), end="", soft_wrap=True)
+
+
+def open_conversation(path: Path, params: SamplingParams, system: str | None) -> Conversation:
+    """Load MODEL for a conversation on this terminal. Raises CheckpointError."""
+    folder = find_model(path)
+    tokenizer = load_tokenizer(folder)
+    engine = Engine(load_model(folder), tokenizer, EngineConfig(max_rows=1))
+    return Conversation(engine, tokenizer, params, system, Console(file=sys.stdout))
+
+
+def _unclosed_reasoning(text: str) -> str | None:
+    opening, closing = TAG_TOKENS[:2]
+    _, found, rest = text.rpartition(opening)
+    return rest if found and closing not in rest else None
