@@ -22,8 +22,11 @@ class LossSum:
     """
 
     loss_sum: Float[Tensor, ""]
+    """What the stage is judged by, divided by the global weight."""
     sums: Mapping[str, Tensor] = field(default_factory=dict)
     maxima: Mapping[str, Tensor] = field(default_factory=dict)
-    token_loss_sum: Float[Tensor, ""] | None = None
-    """A second loss, summed over all tokens read and divided by their global number instead of the weight (load
-    balance)."""
+    auxiliary_sum: Float[Tensor, ""] | None = None
+    """Minimized too, but not reported as loss (multi-token prediction, already weighted); divided by the global
+    weight."""
+    balance_sum: Float[Tensor, ""] | None = None
+    """Balance loss of the experts, already weighted: summed over tokens read, and divided by their global number."""

@@ -1,0 +1,260 @@
+"""The only training loop. A trainer is a stream of `Batch` plus a loss function; everything else is here.
+
+One optimizer step: micro-batches -> loss sums / global normalizer -> backward -> gradients summed over ranks ->
+finite? -> clip -> optimizer -> bias of the routers. Since the normalizer is that of the whole step, neither the cut
+into micro-batches nor the number of ranks changes the update.
+
+A checkpoint holds all that decides the rest (weights, optimizer, stream, random state), so a resumed run equals the
+uninterrupted one bit for bit on the same machine with the same number of threads. Only the main rank writes; a
+stream's state must be the same on every rank.
+
+Shapes: `L` routers, `E` experts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from octavo import rundir
+from octavo.checkpoint import load_latest, save_state
+from octavo.data.batch import Batch
+from octavo.errors import TrainingError
+from octavo.losses.loss_sum import LossSum
+from octavo.model.transformer import Transformer
+from octavo.optim.groups import OptimizerSet
+from octavo.rundir import StageDir
+from octavo.train.progress import Observer, Progress, Silent
+from octavo.train.tally import Tally
+from octavo.train.types import FitResult, HeldOut, LoopConfig, LossFunction, Stream
+from octavo.world import World, rng_state, set_rng_state
+
+
+def fit(
+    model: Transformer,
+    optimizer: OptimizerSet,
+    stream: Stream,
+    loss_function: LossFunction,
+    config: LoopConfig,
+    world: World,
+    stage: StageDir,
+    *,
+    observer: Observer | None = None,
+    normalizer: Callable[[Batch], float] = lambda batch: batch.weight,
+    stream_metrics: Callable[[], Mapping[str, float]] = dict,
+    held_out: HeldOut | None = None,
+) -> FitResult:
+    """Train to the end, from the newest whole checkpoint in `stage.state` if there is one.
+
+    `normalizer` gives a micro-batch's share of what the loss is divided by; `stream_metrics` is asked after each step.
+    Raises TrainingError before the update if loss or gradient is not finite, CheckpointError, StorageError.
+    """
+    loop = _Loop(model, optimizer, stream, config, world, stage, observer or Silent())
+    loop.resume()
+    while loop.step < config.steps:
+        started = time.perf_counter()
+        batches = next(stream, None)
+        if batches is None:
+            break
+        metrics = loop.update(batches, loss_function, normalizer) | dict(stream_metrics())
+        if held_out and loop.evaluation_is_due():
+            metrics[held_out.metric] = loop.judge(held_out)
+        loop.record(metrics, time.perf_counter() - started)
+    loop.finish()
+    return FitResult(loop.step, loop.tokens, loop.best.get("step"), loop.best.get("score"))
+
+
+class _Loop:
+    """The state of a training run and what is done to it."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        optimizer: OptimizerSet,
+        stream: Stream,
+        config: LoopConfig,
+        world: World,
+        stage: StageDir,
+        observer: Observer,
+    ) -> None:
+        self.model, self.optimizer, self.stream = model, optimizer, stream
+        self.config, self.world, self.stage, self.observer = config, world, stage, observer
+        self.step = 0
+        self.tokens = 0
+        self._step_tokens = 0
+        self.best: dict[str, Any] = {}
+        self._saved_step = 0
+        self._saved_at = self._started_at = time.monotonic()
+        self._first_step = 0
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint, and drop what was logged after it."""
+        loaded = load_latest(self.stage.state, self.observer.on_warning)
+        if loaded:
+            self.step, state = loaded
+            self.tokens, self.best = state["tokens"], state["best"]
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.stream.load_state_dict(state["stream"])
+            set_rng_state(state["rng"])
+        self._saved_step = self._first_step = self.step
+        if self.world.is_main:
+            for path in (self.stage.metrics, self.stage.rollouts):
+                rundir.truncate_after_step(path, self.step)
+        self.world.barrier()
+
+    def update(
+        self, batches: list[Batch], loss_function: LossFunction, normalizer: Callable[[Batch], float]
+    ) -> dict[str, float]:
+        """One optimizer step. If no token counts, nothing is changed."""
+        own = [sum(map(normalizer, batches)), float(sum(batch.tokens for batch in batches))]
+        weight, tokens = self.world.all_reduce_(self._vector(own)).tolist()
+        share_done = self.step / self.config.steps
+        rate_factor = self.config.schedule.factor(self.step, self.config.steps)
+        self.optimizer.scale_rates(rate_factor)
+
+        self.model.train()
+        self._take_loads()  # what was counted between steps is not of this one
+        tally = Tally()
+        # A rank without micro-batches takes part with a token that does not count: the others wait for its sums.
+        for batch in batches or [_nothing()]:
+            loss = loss_function(self.model, _to(batch, self.world.device), share_done)
+            tally.add(loss)
+            # Where nothing counts, the sums are 0: the divisor 1 keeps them so.
+            self._backward(loss, weight or 1.0, tokens or 1.0)
+        loads_LE = self._take_loads() if batches else torch.zeros_like(self._take_loads())
+        self.world.all_reduce_(loads_LE)
+        norm = self._gradient_norm()
+        metrics = tally.metrics(weight, tokens, self.world)
+        self._check_finite(metrics, norm)
+        if weight > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, norm)
+            self.optimizer.step()
+            self._update_bias(loads_LE, share_done)
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._step_tokens = int(tokens)
+        self.tokens += self._step_tokens
+        metrics |= {
+            rundir.GRADIENT_NORM: float(norm),
+            rundir.LEARNING_RATE: self.optimizer.param_groups[0]["lr"],
+            rundir.TOKENS: float(self.tokens),
+        }
+        if loads_LE.numel() and weight > 0:
+            metrics[rundir.EXPERT_LOAD_MAX] = float((loads_LE.amax(1) / loads_LE.mean(1)).max())
+        return metrics
+
+    def evaluation_is_due(self) -> bool:
+        every = self.config.evaluate_every_steps
+        return every is not None and (self.step % every == 0 or self.step == self.config.steps)
+
+    def judge(self, held_out: HeldOut) -> float:
+        """Score the weights, and keep a copy of them if they are the best so far."""
+        score = held_out.score()
+        if not self.best or score > self.best["score"]:
+            weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {"step": self.step, "score": score, "model": weights}
+        return score
+
+    def record(self, metrics: dict[str, float], seconds: float) -> None:
+        """Log the step, which took so many seconds, save if it is time, tell the observer."""
+        metrics[rundir.SECONDS] = seconds
+        metrics[rundir.TOKENS_PER_SECOND] = self._step_tokens / seconds
+        if not self.world.is_main:
+            return
+        rundir.append_jsonl(self.stage.metrics, [{"step": self.step} | metrics])
+        if self._checkpoint_is_due():
+            self._save()
+        steps_left = self.config.steps - self.step
+        seconds_a_step = (time.monotonic() - self._started_at) / (self.step - self._first_step)
+        self.observer.on_step(
+            Progress(
+                stage=self.stage.path.name,
+                step=self.step,
+                steps=self.config.steps,
+                tokens=self.tokens,
+                seconds_left=steps_left * seconds_a_step,
+                metrics=metrics,
+            )
+        )
+
+    def finish(self) -> None:
+        """Write the last checkpoint, and give back the best weights if they were judged."""
+        if self.world.is_main and self.step > self._saved_step:
+            self._save()
+        self.world.barrier()
+        if self.best:
+            self.model.load_state_dict(self.best["model"])
+
+    def _backward(self, loss: LossSum, weight: float, tokens: float) -> None:
+        total = loss.loss_sum / weight
+        if loss.auxiliary_sum is not None:
+            total = total + loss.auxiliary_sum / weight
+        if loss.balance_sum is not None:
+            total = total + loss.balance_sum / tokens
+        total.backward()
+
+    def _gradient_norm(self) -> Tensor:
+        """Sum the gradients over ranks, and return their global norm."""
+        gradients = [parameter.grad for parameter in self.optimizer.parameters if parameter.grad is not None]
+        for gradient in gradients:
+            self.world.all_reduce_(gradient)
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _take_loads(self) -> Tensor:
+        """Tokens sent to each expert since the last call, [L, E]; [0, 0] without experts."""
+        loads = [router.take_load() for router in self.model.routers()]
+        return torch.stack(loads) if loads else torch.zeros(0, 0, device=self.world.device)
+
+    def _update_bias(self, loads_LE: Tensor, share_done: float) -> None:
+        if share_done < 1 - self.config.bias_freeze_share:
+            for router, load_E in zip(self.model.routers(), loads_LE, strict=True):
+                router.update_bias(load_E, self.config.bias_rate)
+
+    def _check_finite(self, metrics: Mapping[str, float], norm: Tensor) -> None:
+        if all(map(math.isfinite, metrics.values())) and bool(norm.isfinite()):
+            return
+        rate = self.optimizer.param_groups[0]["lr"]
+        raise TrainingError(
+            f"{self.stage.path.name}, step {self.step + 1}: loss {metrics[rundir.LOSS]:.4g}, "
+            f"gradient norm {float(norm):.4g}; stopped before the update. Try a learning rate below {rate:.3g}, more "
+            "warmup steps or a smaller clip_norm"
+        )
+
+    def _checkpoint_is_due(self) -> bool:
+        steps, seconds = self.config.checkpoint_every_steps, self.config.checkpoint_every_seconds
+        by_steps = steps is not None and self.step % steps == 0
+        by_seconds = seconds is not None and time.monotonic() - self._saved_at >= seconds
+        return by_steps or by_seconds
+
+    def _save(self) -> None:
+        state = {
+            "tokens": self.tokens,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "stream": self.stream.state_dict(),
+            "rng": rng_state(),
+        }
+        save_state(self.stage.state, self.step, state)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def _vector(self, values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=self.world.device)
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    tensors = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(batch, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
+
+
+def _nothing() -> Batch:
+    """One token that does not count."""
+    ids, zeros = torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1)
+    return Batch(ids, ids, zeros, ids, advantages_BT=zeros, behaviour_logprobs_BT=zeros, reference_logprobs_BT=zeros)
