@@ -52,7 +52,10 @@ def _from_decimal(value: int, base: int, scribe: Scribe) -> str:
     digits = ""
     while True:
         quotient = value // base
-        remainder = scribe.result(value - quotient * base) % base
+        right = value - quotient * base
+        remainder = scribe.result(right)
+        if remainder >= base:  # A slip by a multiple of the base would be none.
+            remainder = (right + 1) % base
         scribe.write(f"{value}={quotient}*{base}+{remainder}")
         digits = _DIGITS[remainder] + digits
         value = quotient
