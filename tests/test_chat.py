@@ -1,5 +1,6 @@
 import io
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def joined(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
 @given(st.sets(st.integers(1, len(REPLY) - 1)))
 def test_a_reply_is_split_alike_however_it_arrives(cuts):
     splitter, pieces, ends = ReplySplitter(), [], [0, *sorted(cuts), len(REPLY)]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         pieces += splitter.feed(REPLY[start:end])
     pieces += splitter.flush()
     assert joined(pieces) == PARTS

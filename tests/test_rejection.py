@@ -36,7 +36,7 @@ def test_what_is_not_readable_is_dropped(dropped):
 
 
 class Solver:
-    """Answers from the gold answers: sample 0 right, sample 1 right in other words, sample 2 wrong, sample 3 cut off."""
+    """Knows the gold answers: sample 0 is right, 1 right in other words, 2 wrong, 3 cut off."""
 
     def __init__(self, mixture, tokenizer: Tokenizer, seed: int):
         self.gold = {}

@@ -131,6 +131,7 @@ class Press:
                 seed=seed,
                 tasks=self.recipe.labelled_tasks(),
                 evaluation=self.recipe.evaluation,
+                engine=self.recipe.engine,
                 world=self.world,
                 meter=Meter(name, self.display, clock),
                 display=self.display,

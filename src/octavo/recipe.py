@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from octavo.config import Config, apply_overrides, nearest
 from octavo.corpora import SolutionsCorpus, corpus_files
 from octavo.disclosure import sha256_of
+from octavo.engine.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.stages import MODEL_KINDS, AnyStage
@@ -50,6 +51,8 @@ class Recipe(Config):
     """Name -> task: the problems that solutions, rollouts and evaluations are drawn from, mixed by weight."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How every `eval` stage measures."""
+    engine: EngineConfig = EngineConfig()
+    """How completions are drawn: speed and memory only."""
     stages: dict[str, AnyStage]
     """In the order in which they run; a stage reads only what stands above it."""
     result: str

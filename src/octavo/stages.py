@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from octavo.corpora import Corpus, FilesCorpus, SolutionsCorpus, open_corpus
-from octavo.data.sources import FileSource
+from octavo.data.sources import FileSource, Source
 from octavo.engine.engine import Engine
 from octavo.errors import TrainingError
 from octavo.evals.evaluate import Evaluation, evaluate, guess_baseline
@@ -24,8 +24,10 @@ from octavo.storage import read_json, write_json
 from octavo.tasks.build import build_mixture
 from octavo.text.template import format_reply
 from octavo.text.tokenizer import Tokenizer
+from octavo.train.grpo import GRPOConfig, grpo
 from octavo.train.pretrain import PretrainConfig, pretrain
 from octavo.train.sft import SFTConfig, sft
+from octavo.validation import ValidationConfig, validation
 from octavo.watched import WatchedEngine
 from octavo.weights.hf import load_model, load_tokenizer, save_model
 from octavo.workshop import Cost, Stage, Workshop
@@ -125,14 +127,66 @@ class SFTStage(SFTConfig, Stage):
         return self.corpus
 
     def run(self, workshop: Workshop) -> Cost:
-        model, tokenizer = _load(workshop, "model")
         if self.corpus is None:
             source = FileSource([workshop.sources["data"].samples])
         else:
             source = open_corpus(self.corpus, workshop.tasks, workshop.seed)
-        result = sft(model, tokenizer, source, self, workshop.world, workshop.folder, workshop.seed, workshop.meter)
+        return _fine_tune(self, workshop, source)
+
+
+class DistillStage(SFTConfig, Stage):
+    """Distillation as DeepSeek-R1 does it: a small model learns from what a larger one wrote, by plain SFT."""
+
+    kind: Literal["distill"]
+    model: str
+    """Stage whose model is the student."""
+    data: str
+    """Stage of kind `sample` that holds the teacher's solutions."""
+    accepts: ClassVar = {"model": MODEL_KINDS, "data": ("sample",)}
+
+    def run(self, workshop: Workshop) -> Cost:
+        return _fine_tune(self, workshop, FileSource([workshop.sources["data"].samples]))
+
+
+class GRPOStage(GRPOConfig, Stage):
+    """Reinforcement learning on the recipe's tasks."""
+
+    kind: Literal["grpo"]
+    model: str
+    """Stage whose model is trained further."""
+    validation: ValidationConfig | None = None
+    """How weights are judged every `loop.evaluate_every_steps`; the best ones are kept."""
+    accepts: ClassVar = {"model": MODEL_KINDS}
+    uses: ClassVar = ("tasks",)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.validation is None) != (self.loop.evaluate_every_steps is None):
+            raise ValueError("validation and loop.evaluate_every_steps go together: give both or neither")
+        return self
+
+    def run(self, workshop: Workshop) -> Cost:
+        model, tokenizer = _load(workshop, "model")
+        mixture = build_mixture(list(workshop.tasks.values()))
+        engine = Engine(model, tokenizer, workshop.engine)
+        judge = self.validation and validation(self.validation, mixture, engine, tokenizer, workshop.seed)
+        result = grpo(
+            model,
+            tokenizer,
+            engine,
+            mixture,
+            self,
+            workshop.world,
+            workshop.folder,
+            workshop.seed,
+            workshop.meter,
+            judge,
+        )
         save_model(workshop.folder.model, model, tokenizer)
-        return _training_cost(model.config, result.tokens, self.tokens_per_row)
+        context = self.rollouts.max_completion_tokens
+        learned = _training_cost(model.config, result.tokens, context)
+        drawn = _generation_cost(model.config, result.generated_tokens, context)
+        return Cost(learned.tokens + drawn.tokens, learned.flops + drawn.flops)
 
 
 class SampleStage(RejectionConfig, Stage):
@@ -150,7 +204,9 @@ class SampleStage(RejectionConfig, Stage):
         mixture = build_mixture(list(workshop.tasks.values()))
         path = workshop.folder.state / "drawn.jsonl"
         drawn = read_jsonl(path)
-        rest = draw(self, mixture, Engine(model, tokenizer), tokenizer, workshop.seed, first=len(drawn))
+        rest = draw(
+            self, mixture, Engine(model, tokenizer, workshop.engine), tokenizer, workshop.seed, first=len(drawn)
+        )
         for number, chunk in enumerate(rest, start=len(drawn) + 1):
             drawn.append(asdict(chunk))
             append_jsonl(path, [drawn[-1]])
@@ -165,9 +221,8 @@ class SampleStage(RejectionConfig, Stage):
                 "nothing to learn from: train the sampled model longer, or draw more problems and samples"
             )
         write_atomic(workshop.folder.samples, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        return _generation_cost(
-            model.config, sum(chunk["tokens"] for chunk in drawn), sum(chunk["completions"] for chunk in drawn)
-        )
+        tokens, completions = (sum(chunk[key] for chunk in drawn) for key in ("tokens", "completions"))
+        return _generation_cost(model.config, tokens, tokens / completions)
 
 
 class EvalStage(Stage):
@@ -200,15 +255,17 @@ class EvalStage(Stage):
             return Cost()
         model, tokenizer = _load(workshop, "model")
         engine = WatchedEngine(
-            Engine(model, tokenizer), lambda done, wanted, tokens: workshop.meter.show(done, wanted, tokens, {})
+            Engine(model, tokenizer, workshop.engine),
+            lambda done, wanted, tokens: workshop.meter.show(done, wanted, tokens, {}),
         )
         result = evaluate(engine, tokenizer, mixture, workshop.evaluation)
         write_json(workshop.folder.evaluation, result.dump())
-        return _generation_cost(model.config, engine.tokens, result.overall.problems * result.overall.samples)
+        completions = len(result.records) * workshop.evaluation.samples
+        return _generation_cost(model.config, engine.tokens, engine.tokens / completions)
 
 
 AnyStage = Annotated[
-    TokenizerStage | PretrainStage | SFTStage | SampleStage | EvalStage,
+    TokenizerStage | PretrainStage | SFTStage | DistillStage | GRPOStage | SampleStage | EvalStage,
     Field(discriminator="kind"),
 ]
 
@@ -225,11 +282,18 @@ def _load(workshop: Workshop, field: str) -> tuple[Transformer, Tokenizer]:
     return load_model(folder), load_tokenizer(folder)
 
 
-def _training_cost(config: ModelConfig, tokens: int, tokens_per_row: int) -> Cost:
-    """Of tokens trained on; each attends to half a row (more than it does where documents are shorter)."""
-    return Cost(tokens, tokens * Accounting.of(config).training_flops_per_token(tokens_per_row / 2))
+def _fine_tune(config: SFTConfig, workshop: Workshop, source: Source) -> Cost:
+    model, tokenizer = _load(workshop, "model")
+    result = sft(model, tokenizer, source, config, workshop.world, workshop.folder, workshop.seed, workshop.meter)
+    save_model(workshop.folder.model, model, tokenizer)
+    return _training_cost(model.config, result.tokens, config.tokens_per_row)
 
 
-def _generation_cost(config: ModelConfig, tokens: int, sequences: int) -> Cost:
-    """Of generated tokens; each attends to about half of its sequence."""
-    return Cost(tokens, tokens * Accounting.of(config).forward_flops_per_token(tokens / max(sequences, 1) / 2))
+def _training_cost(config: ModelConfig, tokens: int, tokens_per_document: float) -> Cost:
+    """Of tokens trained on; on average each attends to half of its document (or row: an upper limit)."""
+    return Cost(tokens, tokens * Accounting.of(config).training_flops_per_token(tokens_per_document / 2))
+
+
+def _generation_cost(config: ModelConfig, tokens: int, tokens_per_sequence: float) -> Cost:
+    """Of tokens read as prompts or drawn; on average each attends to half of its sequence."""
+    return Cost(tokens, tokens * Accounting.of(config).forward_flops_per_token(tokens_per_sequence / 2))

@@ -11,14 +11,23 @@ from octavo.clock import Clock
 from octavo.config import Config
 from octavo.console import Display, Progress
 from octavo.corpora import FilesCorpus, SolutionsCorpus
+from octavo.engine.config import EngineConfig
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.rundir import StageDir, SummaryRow
 from octavo.tasks.build import TaskConfig
 from octavo.train.progress import Progress as StepProgress
+from octavo.validation import VALIDATION_ACCURACY
 from octavo.world import World
 
-_FIGURES = (rundir.LOSS, rundir.HELD_OUT_ACCURACY)
-_RL_FIGURES = (rundir.REWARD, rundir.HELD_OUT_ACCURACY, rundir.TIED_GROUPS, rundir.COMPLETION_TOKENS, rundir.ENTROPY)
+_FIGURES = (rundir.LOSS,)
+_RL_FIGURES = (
+    rundir.REWARD,
+    "correct",
+    VALIDATION_ACCURACY,
+    rundir.TIED_GROUPS,
+    rundir.COMPLETION_TOKENS,
+    rundir.ENTROPY,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ class Workshop:
     seed: int
     tasks: Mapping[str, TaskConfig]
     evaluation: EvaluationConfig
+    engine: EngineConfig
     world: World
     meter: Meter
     display: Display

@@ -1,0 +1,62 @@
+"""How reinforcement learning is watched, and its best weights chosen: accuracy on problems set apart.
+
+They are of the train split, under a seed of their own: held-out problems are for the closing table alone, and choosing
+weights by them would flatter it.
+"""
+
+from pydantic import Field
+
+from octavo.config import Config
+from octavo.tasks.task import TaskMixture
+from octavo.tasks.types import Completer, CompletionRequest, SamplingParams
+from octavo.text.messages import Message
+from octavo.text.template import encode_prompt, parse_reply
+from octavo.text.tokenizer import Tokenizer
+from octavo.train.types import HeldOut
+from octavo.world import derive_seed
+
+VALIDATION_ACCURACY = "validation_accuracy"
+
+
+class ValidationConfig(Config):
+    """What is measured every `loop.evaluate_every_steps`."""
+
+    problems: int = Field(default=128, gt=0)
+    samples: int = Field(default=1, gt=0)
+    """Completions of each problem."""
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(gt=0)
+    """Longest completion, tokens."""
+
+
+def validation(
+    config: ValidationConfig, mixture: TaskMixture, completer: Completer, tokenizer: Tokenizer, seed: int
+) -> HeldOut:
+    """Score = share of right answers, of those that could be graded; the same problems and draws at every call."""
+    seed = derive_seed(seed, "validation")
+    problems = [mixture.problem("train", seed, index) for index in range(config.problems)]
+    requests = [
+        CompletionRequest(
+            prompt_ids=tuple(encode_prompt(tokenizer, [Message("user", problem.question)])),
+            params=SamplingParams(
+                max_tokens=config.max_tokens,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                seed=derive_seed(seed, index),
+            ),
+            samples=config.samples,
+        )
+        for index, problem in enumerate(problems)
+    ]
+
+    def score() -> float:
+        grades = [
+            mixture.grade(problem, parse_reply(completion.text).answer)
+            for problem, completions in zip(problems, completer.complete(requests), strict=True)
+            for completion in completions
+        ]
+        scored = [grade.correct for grade in grades if grade.scored]
+        return sum(scored) / len(scored) if scored else 0.0
+
+    return HeldOut(VALIDATION_ACCURACY, score)
