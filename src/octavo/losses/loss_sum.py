@@ -22,7 +22,8 @@ class LossSum:
     """
 
     loss_sum: Float[Tensor, ""]
-    """What the stage is judged by, divided by the global weight."""
+    """What is minimized and reported as loss; divided by the global normalizer (the weight, unless a trainer has
+    another)."""
     sums: Mapping[str, Tensor] = field(default_factory=dict)
     maxima: Mapping[str, Tensor] = field(default_factory=dict)
     auxiliary_sum: Float[Tensor, ""] | None = None

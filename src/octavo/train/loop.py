@@ -26,12 +26,11 @@ from octavo import rundir
 from octavo.checkpoint import load_latest, save_state
 from octavo.data.batch import Batch
 from octavo.errors import TrainingError
-from octavo.losses.loss_sum import LossSum
 from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerSet
 from octavo.rundir import StageDir
 from octavo.train.progress import Observer, Progress, Silent
-from octavo.train.tally import Tally
+from octavo.train.tally import Divisors, Tally
 from octavo.train.types import FitResult, HeldOut, LoopConfig, LossFunction, Stream
 from octavo.world import World, rng_state, set_rng_state
 
@@ -113,42 +112,28 @@ class _Loop:
         self, batches: list[Batch], loss_function: LossFunction, normalizer: Callable[[Batch], float]
     ) -> dict[str, float]:
         """One optimizer step. If no token counts, nothing is changed."""
-        own = [sum(map(normalizer, batches)), float(sum(batch.tokens for batch in batches))]
-        weight, tokens = self.world.all_reduce_(self._vector(own)).tolist()
-        share_done = self.step / self.config.steps
-        rate_factor = self.config.schedule.factor(self.step, self.config.steps)
-        self.optimizer.scale_rates(rate_factor)
-
-        self.model.train()
-        self._take_loads()  # what was counted between steps is not of this one
-        tally = Tally()
-        # A rank without micro-batches takes part with a token that does not count: the others wait for its sums.
-        for batch in batches or [_nothing()]:
-            loss = loss_function(self.model, _to(batch, self.world.device), share_done)
-            tally.add(loss)
-            # Where nothing counts, the sums are 0: the divisor 1 keeps them so.
-            self._backward(loss, weight or 1.0, tokens or 1.0)
-        loads_LE = self._take_loads() if batches else torch.zeros_like(self._take_loads())
-        self.world.all_reduce_(loads_LE)
+        each = [(normalizer(batch), batch.weight, batch.tokens) for batch in batches]
+        own = torch.tensor(each, dtype=torch.float64, device=self.world.device).view(-1, 3).sum(0)
+        divisors = Divisors(*self.world.all_reduce_(own).tolist())
+        self.optimizer.scale_rates(self.config.schedule.factor(self.step, self.config.steps))
+        tally, loads_LE = self._accumulate(batches, loss_function, divisors)
         norm = self._gradient_norm()
-        metrics = tally.metrics(weight, tokens, self.world)
+        metrics = tally.metrics(divisors, self.world)
         self._check_finite(metrics, norm)
-        if weight > 0:
+        if divisors.normalizer > 0:
             torch.nn.utils.clip_grads_with_norm_(self.optimizer.parameters, self.config.clip_norm, norm)
             self.optimizer.step()
-            self._update_bias(loads_LE, share_done)
+            self._update_bias(loads_LE)
+            metrics |= _load_metrics(loads_LE)
         self.optimizer.zero_grad()
         self.step += 1
-        self._step_tokens = int(tokens)
+        self._step_tokens = int(divisors.tokens)
         self.tokens += self._step_tokens
-        metrics |= {
+        return metrics | {
             rundir.GRADIENT_NORM: float(norm),
             rundir.LEARNING_RATE: self.optimizer.param_groups[0]["lr"],
             rundir.TOKENS: float(self.tokens),
         }
-        if loads_LE.numel() and weight > 0:
-            metrics[rundir.EXPERT_LOAD_MAX] = float((loads_LE.amax(1) / loads_LE.mean(1)).max())
-        return metrics
 
     def evaluation_is_due(self) -> bool:
         every = self.config.evaluate_every_steps
@@ -192,13 +177,24 @@ class _Loop:
         if self.best:
             self.model.load_state_dict(self.best["model"])
 
-    def _backward(self, loss: LossSum, weight: float, tokens: float) -> None:
-        total = loss.loss_sum / weight
-        if loss.auxiliary_sum is not None:
-            total = total + loss.auxiliary_sum / weight
-        if loss.balance_sum is not None:
-            total = total + loss.balance_sum / tokens
-        total.backward()
+    def _accumulate(
+        self, batches: list[Batch], loss_function: LossFunction, divisors: Divisors
+    ) -> tuple[Tally, Tensor]:
+        """Forward and backward of this rank's micro-batches; the losses, and the loads of the experts over all
+        ranks."""
+        self.model.train()
+        self._take_loads()  # what was counted between steps is not of this one
+        share_done = self.step / self.config.steps
+        tally = Tally()
+        # A rank without micro-batches takes part with a token that does not count: the others wait for its sums.
+        for batch in batches or [_nothing()]:
+            loss = loss_function(self.model, _to(batch, self.world.device), share_done)
+            tally.add(loss)
+            divisors.objective(loss).backward()
+        loads_LE = self._take_loads()
+        if not batches:
+            loads_LE.zero_()
+        return tally, self.world.all_reduce_(loads_LE)
 
     def _gradient_norm(self) -> Tensor:
         """Sum the gradients over ranks, and return their global norm."""
@@ -212,8 +208,8 @@ class _Loop:
         loads = [router.take_load() for router in self.model.routers()]
         return torch.stack(loads) if loads else torch.zeros(0, 0, device=self.world.device)
 
-    def _update_bias(self, loads_LE: Tensor, share_done: float) -> None:
-        if share_done < 1 - self.config.bias_freeze_share:
+    def _update_bias(self, loads_LE: Tensor) -> None:
+        if self.step < (1 - self.config.bias_freeze_share) * self.config.steps:
             for router, load_E in zip(self.model.routers(), loads_LE, strict=True):
                 router.update_bias(load_E, self.config.bias_rate)
 
@@ -245,8 +241,9 @@ class _Loop:
         save_state(self.stage.state, self.step, state)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
-    def _vector(self, values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=self.world.device)
+
+def _load_metrics(loads_LE: Tensor) -> dict[str, float]:
+    return {rundir.EXPERT_LOAD_MAX: float((loads_LE.amax(1) / loads_LE.mean(1)).max())} if loads_LE.numel() else {}
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
