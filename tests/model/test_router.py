@@ -161,7 +161,7 @@ def test_the_bias_is_no_parameter_but_is_saved():
 
 
 def test_gradients_flow_through_the_gates_only():
-    """Gates s_i / (s_i + s_j): by hand, d gate_0 / d logit_0 = s_0 (1 - s_0) s_2 / (s_0 + s_2)^2; unchosen get nothing."""
+    """d gate_0 / d logit_0 = s_0 (1 - s_0) s_2 / (s_0 + s_2)^2; experts that are not chosen get nothing."""
     router, x = router_of([[0.9, 0.2, 0.6, 0.3]])
     routing = router(x)
     at = routing.experts_RK[0].tolist().index(0)

@@ -23,6 +23,7 @@ class Accounting:
     product_parameters: int
     """Parameters in matrix products for a token's forward pass (active, with the head, without the embedding)."""
     mtp_product_parameters: int
+    mtp_attention_width: int
     cached_values_per_token: int
 
     @staticmethod
@@ -52,6 +53,7 @@ class Accounting:
             attention_width=config.layers * attention.pair_values,
             product_parameters=product + table,
             mtp_product_parameters=mtp_product,
+            mtp_attention_width=config.mtp_layers * attention.pair_values,
             cached_values_per_token=config.layers * attention.cached_values,
         )
 
@@ -61,7 +63,8 @@ class Accounting:
 
     def training_flops_per_token(self, context: float) -> float:
         """FLOPs of one token's forward and backward pass, MTP included; `context` as above."""
-        return 3 * (self.forward_flops_per_token(context) + 2 * self.mtp_product_parameters)
+        mtp = 2 * self.mtp_product_parameters + 2 * self.mtp_attention_width * context
+        return 3 * (self.forward_flops_per_token(context) + mtp)
 
     def cache_bytes_per_token(self, bytes_per_value: int = 4) -> int:
         """Bytes that attention remembers of one token."""
