@@ -46,7 +46,7 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer) -> None:
 def load_model(folder: Path) -> Transformer:
     """Read a model folder. Raises CheckpointError naming the file, and the tensor that is missing or misshapen."""
     path = folder / "config.json"
-    config = from_hugging_face(_read_json(path), str(path))
+    config = from_hugging_face(_read_config(path), str(path))
     model = Transformer.empty(config)
     main, mtp = hugging_face_views(model)
     _load_tensors(folder / _WEIGHTS, main)
@@ -77,12 +77,25 @@ def _load_tensors(path: Path, views: dict[str, Tensor]) -> None:
                 if shape != tuple(view.shape):
                     raise CheckpointError(f"{path}: {name} has shape {shape}, the config says {tuple(view.shape)}")
                 view.copy_(file.get_tensor(name))
+                if not view.isfinite().all():
+                    raise CheckpointError(f"{path}: {name} holds NaN or infinity: use an earlier checkpoint")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; expected a whole model folder") from error
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {_one_line(error)}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a readable model config: {error}") from error
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; expected a model folder") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected a model config in JSON: {_one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: expected a model config, a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from octavo.errors import CheckpointError
+from octavo.errors import CheckpointError, ConfigError
 from octavo.model.config import GQAConfig, MLAConfig, ModelConfig
 
 _ARCHITECTURES = {
@@ -11,6 +11,17 @@ _ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "llama": "LlamaForCausalLM",
+}
+# Keys of config.json that have one meaning here; a file that says otherwise describes another model.
+_FIXED = {
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "rope_interleave": True,
+    "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc",
+    "moe_layer_freq": 1,
 }
 
 
@@ -38,12 +49,20 @@ def to_hugging_face(config: ModelConfig) -> dict[str, Any]:
         "use_cache": True,
     }
     if isinstance(attention, GQAConfig):
-        return values | {"num_key_value_heads": attention.kv_heads, "head_dim": config.head_dim}
+        if config.mtp_layers:
+            raise CheckpointError("multi-token prediction without experts has no Hugging Face layout: set mtp_layers 0")
+        values["num_key_value_heads"] = attention.kv_heads
+        # Qwen3's default is 128, that of the others width / heads.
+        if attention.head_dim is not None or kind == "qwen3":
+            values["head_dim"] = config.head_dim
+        return values
     moe = config.moe
     if moe is None:
         raise CheckpointError(
             "latent attention without experts has no Hugging Face layout: add moe to the model config"
         )
+    if moe.groups == moe.experts:
+        raise CheckpointError("groups of one expert cannot be read by transformers: lower moe.groups")
     return values | {
         "num_key_value_heads": attention.heads,
         "q_lora_rank": attention.q_rank,
@@ -71,17 +90,20 @@ def to_hugging_face(config: ModelConfig) -> dict[str, Any]:
 def from_hugging_face(values: Mapping[str, Any], where: str) -> ModelConfig:
     """Read a config.json. Raises CheckpointError naming `where` for what Octavo cannot build."""
     kind = values.get("model_type")
-    if kind not in _ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in _ARCHITECTURES:
         raise CheckpointError(f"{where}: model_type {kind!r} is not supported (known: {', '.join(_ARCHITECTURES)})")
+    for key, only in _FIXED.items():
+        if values.get(key, only) != only:
+            raise CheckpointError(f"{where}: {key} is {values[key]!r}, and only {only!r} is supported")
     try:
-        rope = _rope(values)
+        rope = _rope(values, where)
         common = {
             "vocab_size": values["vocab_size"],
             "width": values["hidden_size"],
             "layers": values["num_hidden_layers"],
             "ffn_width": values["intermediate_size"],
             "max_positions": values["max_position_embeddings"],
-            "rope_theta": float(rope["rope_theta"]),
+            "rope_theta": rope["rope_theta"],
             "yarn": _yarn(rope, values, where),
             "norm_eps": values["rms_norm_eps"],
             "tie_embeddings": values.get("tie_word_embeddings", False),
@@ -90,7 +112,10 @@ def from_hugging_face(values: Mapping[str, Any], where: str) -> ModelConfig:
         parts = _sparse_parts(values) if kind == "deepseek_v3" else {"attention": _gqa(values, kind)}
     except KeyError as error:
         raise CheckpointError(f"{where}: {error.args[0]} is missing") from error
-    return ModelConfig.parse(common | parts, where)
+    try:
+        return ModelConfig.parse(common | parts, where)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _model_type(config: ModelConfig) -> str:
@@ -110,6 +135,10 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
     if config.yarn is None:
         return None
     yarn = config.yarn
+    if yarn.mscale != 1.0 and not yarn.mscale_all_dim:
+        raise CheckpointError(
+            "yarn.mscale without yarn.mscale_all_dim means another model elsewhere: set both, or 1 and 0"
+        )
     return {
         "rope_type": "yarn",
         "type": "yarn",
@@ -122,11 +151,12 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
     }
 
 
-def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
+def _rope(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The rotary parameters in one mapping: newer files hold them in one, older ones in two places."""
-    rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
-    rope.setdefault("rope_theta", values.get("rope_theta", 10000.0))
-    return rope
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise CheckpointError(f"{where}: the rotary parameters should be a group of keys, got {rope!r}")
+    return {"rope_theta": values.get("rope_theta", 10000.0), **rope}
 
 
 def _yarn(rope: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dict[str, Any] | None:
@@ -135,13 +165,19 @@ def _yarn(rope: Mapping[str, Any], values: Mapping[str, Any], where: str) -> dic
         return None
     if kind != "yarn":
         raise CheckpointError(f"{where}: rope scaling {kind!r} is not supported (known: default, yarn)")
+    mscale, all_dim = rope.get("mscale"), rope.get("mscale_all_dim")
+    if rope.get("attention_factor") is not None or (not mscale if all_dim else mscale not in (None, 0, 1)):
+        raise CheckpointError(
+            f"{where}: YaRN's temperature is supported as mscale and mscale_all_dim together, or neither"
+        )
     return {
-        "factor": float(rope["factor"]),
+        "factor": rope["factor"],
         "original_max_positions": rope.get("original_max_position_embeddings", values["max_position_embeddings"]),
-        "beta_fast": float(rope.get("beta_fast", 32.0)),
-        "beta_slow": float(rope.get("beta_slow", 1.0)),
-        "mscale": float(rope.get("mscale", 1.0)),
-        "mscale_all_dim": float(rope.get("mscale_all_dim", 1.0)),
+        "beta_fast": rope.get("beta_fast", 32.0),
+        "beta_slow": rope.get("beta_slow", 1.0),
+        # Without the two, the temperature of YaRN's paper is put into the rotation, and scores are not scaled.
+        "mscale": mscale or 1.0,
+        "mscale_all_dim": all_dim or 0.0,
     }
 
 
@@ -164,7 +200,7 @@ def _sparse_parts(values: Mapping[str, Any]) -> dict[str, Any]:
             "leading_dense_layers": values["first_k_dense_replace"],
             "groups": values.get("n_group") or 1,
             "groups_per_token": values.get("topk_group") or 1,
-            "routed_scale": float(values["routed_scaling_factor"]),
+            "routed_scale": values["routed_scaling_factor"],
             "normalize_gates": values["norm_topk_prob"],
         },
         "mtp_layers": values.get("num_nextn_predict_layers", 0),
@@ -177,7 +213,7 @@ def _gqa(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
         "kind": "gqa",
         "heads": heads,
         "kv_heads": values.get("num_key_value_heads") or heads,
-        "head_dim": values.get("head_dim"),
+        "head_dim": values.get("head_dim", 128 if kind == "qwen3" else None),
         "qkv_bias": kind == "qwen2",
         "qk_norm": kind == "qwen3",
     }
