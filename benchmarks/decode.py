@@ -53,7 +53,7 @@ def our_generate(model: Transformer, tokenizer: Tokenizer, prompts_BT: torch.Ten
 
 
 def their_generate(folder: Path, prompts_BT: torch.Tensor, new_tokens: int) -> Generate:
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = transformers.DeepseekV3ForCausalLM.from_pretrained(folder).eval()
     model.generation_config.eos_token_id = None
     mask_BT = torch.ones_like(prompts_BT)
 
