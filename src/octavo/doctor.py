@@ -19,7 +19,8 @@ from rich.table import Table
 
 from octavo.recipe import Recipe, load_recipe, shipped_recipes
 from octavo.rundir import RunDir
-from octavo.stages import training_flops
+from octavo.stages.cost import training_cost
+from octavo.stages.pretrain import PretrainStage
 
 _PRODUCT_SIZE = 1024
 _BANDWIDTH_BYTES = 256_000_000
@@ -31,10 +32,10 @@ class RecipeEstimate:
     """What is known of a recipe's time here. `measured_seconds` is of a run of it under ./runs, if there is one."""
 
     recipe: str
-    supervised_flops: float
-    """Training FLOPs of its stages of fixed length (pretraining, SFT, distillation)."""
+    pretraining_flops: float
+    """Training FLOPs of its new models: the part that is known beforehand."""
     least_seconds: float
-    """Those FLOPs at the measured rate of large products: a lower limit, no forecast. Rollouts come on top."""
+    """Those FLOPs at the measured rate of large products: a lower limit, no forecast."""
     measured_seconds: float | None
 
 
@@ -108,13 +109,17 @@ def _best_seconds(work: Callable[[], object]) -> float:
 
 
 def _estimate(recipe: Recipe, gflops: float) -> RecipeEstimate:
-    flops = sum(training_flops(stage) for stage in recipe.stages.values())
+    flops = sum(
+        training_cost(stage.model, stage.loop.steps * stage.tokens_per_step, stage.tokens_per_row).flops
+        for stage in recipe.stages.values()
+        if isinstance(stage, PretrainStage) and stage.model is not None
+    )
     run = RunDir(Path("runs") / recipe.name)
     ledger = run.read_ledger() if run.ledger_path.exists() else []
     whole = set(recipe.stages) <= {entry.stage for entry in ledger}
     return RecipeEstimate(
         recipe=recipe.name,
-        supervised_flops=flops,
+        pretraining_flops=flops,
         least_seconds=flops / (gflops * 1e9),
         measured_seconds=sum(entry.seconds for entry in ledger) if whole else None,
     )
@@ -150,5 +155,5 @@ def print_examination(found: Examination) -> None:
             known = f"took {recipe.measured_seconds / 60:.1f} min here (runs/{recipe.recipe})"
         else:
             least = f"{recipe.least_seconds / 60:.1f} min"
-            known = f"at least {least} for its supervised training, rollouts on top; not run here yet"
+            known = f"at least {least} for pretraining alone, were all of it large products; not run here yet"
         console.print(f"recipe {recipe.recipe}: {known}", highlight=False)

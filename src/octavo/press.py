@@ -21,8 +21,9 @@ from octavo.disclosure import machine_description, now, package_versions, sha256
 from octavo.errors import CheckpointError, OctavoError
 from octavo.recipe import Identity, Recipe, differences, identities
 from octavo.rundir import LedgerEntry, Manifest, RunDir, StageDir, SummaryRow
+from octavo.stages.meter import Meter
+from octavo.stages.stage import Workshop
 from octavo.storage import fsync_folder, write_atomic
-from octavo.workshop import Meter, Workshop
 from octavo.world import World, seed_everything, set_threads
 
 Action = Literal["make", "go on", "keep"]

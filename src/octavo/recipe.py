@@ -19,12 +19,13 @@ import yaml
 from pydantic import Field, model_validator
 
 from octavo.config import Config, apply_overrides, nearest
-from octavo.corpora import SolutionsCorpus, corpus_files
 from octavo.disclosure import sha256_of
 from octavo.engine.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.evals.evaluate import EvaluationConfig
-from octavo.stages import MODEL_KINDS, AnyStage
+from octavo.stages import AnyStage
+from octavo.stages.corpora import SolutionsCorpus, corpus_files
+from octavo.stages.stage import MODEL_KINDS
 from octavo.tasks.build import TaskConfig
 from octavo.tasks.jsonl import JsonlTaskConfig
 from octavo.world import derive_seed

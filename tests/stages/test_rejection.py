@@ -1,6 +1,6 @@
 import pytest
 
-from octavo.rejection import RejectionConfig, chunks, draw, select
+from octavo.stages.rejection import RejectionConfig, chunks, draw, select
 from octavo.tasks.build import build_mixture
 from octavo.tasks.gym import ReasoningGymConfig
 from octavo.tasks.types import Completion, CompletionRequest, Problem

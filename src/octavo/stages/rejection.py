@@ -6,7 +6,7 @@ and the reasoning does not swell.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
@@ -61,7 +61,7 @@ def draw(
     config: RejectionConfig, mixture: TaskMixture, completer: Completer, tokenizer: Tokenizer, seed: int, first: int = 0
 ) -> Iterator[Chunk]:
     """Yield chunk after chunk, from `first` on. A chunk is a function of config, weights, seed and its number alone."""
-    params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, top_p=config.top_p)
+    params = SamplingParams(config.max_tokens, temperature=config.temperature, top_p=config.top_p)
     for number in range(first, chunks(config)):
         start = number * config.problems_per_chunk
         indices = range(start, min(start + config.problems_per_chunk, config.problems))
@@ -69,7 +69,7 @@ def draw(
         requests = [
             CompletionRequest(
                 prompt_ids=tuple(encode_prompt(tokenizer, [Message("user", problem.question)])),
-                params=SamplingParams(**(asdict(params) | {"seed": derive_seed(seed, "sample", index)})),
+                params=replace(params, seed=derive_seed(seed, "sample", index)),
                 samples=config.samples,
             )
             for index, problem in zip(indices, problems, strict=True)

@@ -1,0 +1,23 @@
+"""The kinds of stages, one a file: each a config with the stages that it reads, and the wiring of the rooms.
+
+Where a kind has an owner (train/pretrain.py, stages/rejection.py, ...), its config derives from the owner's. A stage
+finds its inputs finished and perhaps training state of its own, interrupted self; `press.py` does everything around it.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from octavo.stages.distill import DistillStage
+from octavo.stages.evaluate import EvalStage
+from octavo.stages.grpo import GRPOStage
+from octavo.stages.pretrain import PretrainStage
+from octavo.stages.sample import SampleStage
+from octavo.stages.sft import SFTStage
+from octavo.stages.tokenizer import TokenizerStage
+
+AnyStage = Annotated[
+    TokenizerStage | PretrainStage | SFTStage | DistillStage | GRPOStage | SampleStage | EvalStage,
+    Field(discriminator="kind"),
+]
+"""Any stage; `kind` says which."""

@@ -1,0 +1,49 @@
+"""Kind `sample`."""
+
+import json
+from dataclasses import asdict
+from typing import ClassVar, Literal
+
+from octavo.engine.engine import Engine
+from octavo.errors import TrainingError
+from octavo.rundir import append_jsonl, read_jsonl, write_atomic
+from octavo.stages.cost import Cost, generation_cost
+from octavo.stages.rejection import RejectionConfig, chunks, draw
+from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.tasks.build import build_mixture
+
+
+class SampleStage(RejectionConfig, Stage):
+    """Rejection sampling: solutions that a model found itself, the right and readable ones."""
+
+    kind: Literal["sample"]
+    model: str
+    """Stage whose model is sampled."""
+    accepts: ClassVar = {"model": MODEL_KINDS}
+    uses: ClassVar = ("tasks",)
+
+    def run(self, workshop: Workshop) -> Cost:
+        """Chunk after chunk into state/drawn.jsonl, where a killed run goes on; at the end into samples.jsonl."""
+        model, tokenizer = load(workshop, "model")
+        mixture = build_mixture(list(workshop.tasks.values()))
+        path = workshop.folder.state / "drawn.jsonl"
+        drawn = read_jsonl(path)
+        rest = draw(
+            self, mixture, Engine(model, tokenizer, workshop.engine), tokenizer, workshop.seed, first=len(drawn)
+        )
+        for number, chunk in enumerate(rest, start=len(drawn) + 1):
+            drawn.append(asdict(chunk))
+            append_jsonl(path, [drawn[-1]])
+            kept = sum(len(row["rows"]) for row in drawn)
+            workshop.meter.show(
+                number, chunks(self), chunk.tokens, {"accuracy": chunk.correct / chunk.completions, "kept": kept}
+            )
+        rows = [row for chunk in drawn for row in chunk["rows"]]
+        if not rows:
+            raise TrainingError(
+                f"none of {sum(chunk['completions'] for chunk in drawn)} samples was right and readable, so there is "
+                "nothing to learn from: train the sampled model longer, or draw more problems and samples"
+            )
+        write_atomic(workshop.folder.samples, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        tokens, completions = (sum(chunk[key] for chunk in drawn) for key in ("tokens", "completions"))
+        return generation_cost(model.config, tokens, tokens / completions)

@@ -1,0 +1,72 @@
+"""What every kind of stage has, and what it is given to work with."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from octavo.config import Config
+from octavo.console import Display
+from octavo.engine.config import EngineConfig
+from octavo.evals.evaluate import EvaluationConfig
+from octavo.model.transformer import Transformer
+from octavo.rundir import StageDir, SummaryRow
+from octavo.stages.corpora import FilesCorpus, SolutionsCorpus
+from octavo.stages.cost import Cost
+from octavo.stages.meter import Meter
+from octavo.tasks.build import TaskConfig
+from octavo.text.tokenizer import Tokenizer
+from octavo.weights.hf import load_model, load_tokenizer
+from octavo.world import World
+
+MODEL_KINDS = ("pretrain", "sft", "grpo", "distill")
+"""Kinds that leave a model."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a stage is given to work with."""
+
+    folder: StageDir
+    sources: Mapping[str, StageDir]
+    """Field of the stage -> folder of the finished stage that it names."""
+    seed: int
+    tasks: Mapping[str, TaskConfig]
+    evaluation: EvaluationConfig
+    engine: EngineConfig
+    world: World
+    meter: Meter
+    display: Display
+
+
+class Stage(Config):
+    """One stage of a recipe."""
+
+    accepts: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Field that names another stage -> the kinds that it may be of."""
+    uses: ClassVar[tuple[str, ...]] = ()
+    """Keys of the recipe, beside its own, that decide what the stage makes."""
+
+    def inputs(self) -> dict[str, str]:
+        """Field -> name of the stage that it reads."""
+        values = {field: getattr(self, field) for field in self.accepts}
+        return {field: name for field, name in values.items() if name is not None}
+
+    def read_corpus(self) -> FilesCorpus | SolutionsCorpus | None:
+        """The corpus that it reads, if any."""
+        return None
+
+    def summary_row(self, folder: StageDir) -> SummaryRow | None:
+        """What the finished stage adds to the closing table."""
+        del folder
+        return None
+
+    @abstractmethod
+    def run(self, workshop: Workshop) -> Cost:
+        """Make what the stage makes, or go on with it where a killed process left it."""
+
+
+def load(workshop: Workshop, field: str) -> tuple[Transformer, Tokenizer]:
+    """Model and tokenizer of the stage that `field` names."""
+    folder = workshop.sources[field].model
+    return load_model(folder), load_tokenizer(folder)
