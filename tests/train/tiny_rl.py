@@ -18,6 +18,7 @@ class NaiveCompleter:
         self.model = model
         self.requests: list[CompletionRequest] = []
 
+    @torch.no_grad()
     def complete(self, requests):
         self.requests += requests
         self.model.eval()

@@ -158,8 +158,7 @@ class RolloutStream:
         ]
         if not requests:
             return []
-        with torch.no_grad():
-            answered = self._completer.complete(requests)
+        answered = self._completer.complete(requests)
         graded = [
             tuple(self._charge(self._score(problem, completion)) for completion in completions)
             for problem, completions in zip(asked, answered, strict=True)

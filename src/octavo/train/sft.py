@@ -58,7 +58,24 @@ def sft(
     held_out: HeldOut | None = None,
 ) -> FitResult:
     """Train `model` in place. Resumes from `stage.state`. Raises as `fit` and `PackedLoader` do."""
-    loader = PackedLoader(
+    return fit(
+        model,
+        build_optimizer(model, config.optimizer),
+        conversation_loader(tokenizer, source, config, world, seed),
+        functools.partial(sft_loss, config),
+        config.loop,
+        world,
+        stage,
+        observer=observer,
+        held_out=held_out,
+    )
+
+
+def conversation_loader(
+    tokenizer: Tokenizer, source: Source, config: SFTConfig, world: World, seed: int
+) -> PackedLoader:
+    """Packed conversations, with weight on what the assistant says."""
+    return PackedLoader(
         source,
         functools.partial(encode_documents, tokenizer, train_on_prompts=config.train_on_prompts),
         tokens_per_step=config.tokens_per_step,
@@ -67,17 +84,6 @@ def sft(
         seed=seed,
         epochs=config.epochs,
         world=world,
-    )
-    return fit(
-        model,
-        build_optimizer(model, config.optimizer),
-        loader,
-        functools.partial(sft_loss, config),
-        config.loop,
-        world,
-        stage,
-        observer=observer,
-        held_out=held_out,
     )
 
 

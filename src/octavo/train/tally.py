@@ -54,7 +54,9 @@ class Tally:
             self._maxima[name] = max(self._maxima.get(name, float("-inf")), value.item())
 
     def metrics(self, divisors: Divisors, world: World) -> dict[str, float]:
-        """Means over the step and all ranks, and maxima; 0 where nothing counts."""
+        """Means over the step and all ranks, and maxima; the loss alone, 0, where nothing counts."""
+        if not divisors.weight:
+            return {rundir.LOSS: 0.0}
         names, maxima = sorted(self._sums), sorted(self._maxima)
         sums = world.all_reduce_(_vector([self._sums[name] for name in names], world))
         # The reduction only sums: each rank fills a row of its own.
@@ -63,15 +65,10 @@ class Tally:
         largest = world.all_reduce_(rows).amax(0)
         special = {rundir.LOSS: divisors.normalizer, rundir.BALANCE_LOSS: divisors.tokens}
         means = {
-            name: _ratio(value, special.get(name, divisors.weight))
-            for name, value in zip(names, sums.tolist(), strict=True)
+            name: value / special.get(name, divisors.weight) for name, value in zip(names, sums.tolist(), strict=True)
         }
         return means | dict(zip(maxima, largest.tolist(), strict=True))
 
 
 def _vector(values: list[float], world: World) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=world.device)
-
-
-def _ratio(total: float, divisor: float) -> float:
-    return total / divisor if divisor else 0.0
