@@ -94,6 +94,24 @@ def test_inference_gives_the_same():
         torch.testing.assert_close(found, slow(experts, x_RD, experts_RK, gates_RK), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 40, 170, 400])
+def test_few_rows_without_gradients_take_another_way_to_the_same(rows, monkeypatch):
+    experts = some_experts()
+    torch.manual_seed(rows)
+    experts_RK = torch.rand(rows, EXPERTS).topk(2, dim=1).indices
+    routing = Routing(experts_RK, torch.rand(rows, 2), torch.empty(0))
+    x_RD = torch.randn(rows, WIDTH)
+    padded, original = [], RoutedExperts._compute_padded
+    monkeypatch.setattr(
+        RoutedExperts, "_compute_padded", lambda self, *args: padded.append(rows) or original(self, *args)
+    )
+    with torch.no_grad():
+        found = experts(x_RD, routing)
+    torch.testing.assert_close(found, slow(experts, x_RD, experts_RK, routing.gates_RK).detach())
+    # Few rows are padded, many are not.
+    assert bool(padded) == (rows < 160)
+
+
 def test_a_token_does_not_see_its_neighbours():
     """The order of tokens and who else is in the batch changes nothing."""
     moe = some_moe().eval()
