@@ -31,12 +31,14 @@ class SampleStage(RejectionConfig, Stage):
         rest = draw(
             self, mixture, Engine(model, tokenizer, workshop.engine), tokenizer, workshop.seed, first=len(drawn)
         )
+        tokens = 0
         for number, chunk in enumerate(rest, start=len(drawn) + 1):
             drawn.append(asdict(chunk))
+            tokens += chunk.tokens
             append_jsonl(path, [drawn[-1]])
             kept = sum(len(row["rows"]) for row in drawn)
             workshop.meter.show(
-                number, chunks(self), chunk.tokens, {"accuracy": chunk.correct / chunk.completions, "kept": kept}
+                number, chunks(self), tokens, {"accuracy": chunk.correct / chunk.completions, "kept": kept}
             )
         rows = [row for chunk in drawn for row in chunk["rows"]]
         if not rows:
