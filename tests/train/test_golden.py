@@ -85,9 +85,7 @@ def test_trace(tmp_path, trainer):
     path = Path(__file__).parent / "golden" / f"{trainer}.json"
     if os.environ.get("OCTAVO_WRITE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
-        lines = ",\n".join(
-            f'  "{name}": {json.dumps([round(v, 9) for v in values])}' for name, values in trace.items()
-        )
+        lines = ",\n".join(f'  "{name}": {json.dumps([round(v, 9) for v in values])}' for name, values in trace.items())
         path.write_text(f"{{\n{lines}\n}}\n")
     golden = json.loads(path.read_text())
     assert trace.keys() == golden.keys()
