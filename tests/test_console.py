@@ -2,8 +2,18 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
-from octavo.console import JsonDisplay, PlainDisplay, Progress, duration, open_display, progress_text
+from octavo.console import (
+    JsonDisplay,
+    LiveDisplay,
+    PlainDisplay,
+    Progress,
+    count,
+    duration,
+    open_display,
+    progress_text,
+)
 from octavo.rundir import SummaryRow
 
 PROGRESS = Progress("base", 30, 100, {"loss": 2.3141, "accuracy": 0.5}, 1204.4, 130.0, 812_000_000)
@@ -50,7 +60,7 @@ def test_plain_display_is_lines_without_control_codes():
     assert "\r" not in text
     assert text.startswith("[2/5] base (pretrain)\n  step 30/100  loss 2.31")
     assert "All stages 3m 17s; this command 3m 20s." in text
-    for shown in ("45.0% to 55.0%", "1,500,000", "2.50e+13", "97.0%"):
+    for shown in ("45.0 to 55.0%", "1.5M", "2.5e+13", "97.0%"):
         assert shown in text
 
 
@@ -81,3 +91,34 @@ def test_json_display_is_one_object_a_line():
 def test_the_stream_chooses_the_display():
     assert isinstance(open_display(stream=io.StringIO()), PlainDisplay)
     assert isinstance(open_display(as_json=True, stream=io.StringIO()), JsonDisplay)
+
+
+def test_the_live_display_leaves_what_is_finished():
+    stream = io.StringIO()
+    display = LiveDisplay(Console(file=stream, force_terminal=True, width=80, color_system=None))
+    display.stage_started("base", "pretrain", 2, 5)
+    display.progress(PROGRESS)
+    display.note("take [care]")
+    display.stage_finished("base", 185)
+    display.closing(ROWS, {"base": 185.0}, 200.0)
+    display.close()
+    text = stream.getvalue()
+    assert "[2/5] base  finished in 3m 05s" in text
+    assert "take [care]" in text
+    assert "All stages 3m 05s; this command 3m 20s." in text
+
+
+def test_the_closing_table_fits_into_80_columns():
+    stream = io.StringIO()
+    full = ROWS[1].model_copy(
+        update={"stage": "cold-start", "pass_at_1": 1.0, "low": 0.999, "high": 1.0, "maj_at_8": 1.0}
+    )
+    PlainDisplay(stream).closing([full], {"base": 7620.0}, 7700.0)
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(950, "950"), (20_480, "20k"), (3_400_000, "3.4M"), (1_200_000_000, "1.2G")]
+)
+def test_count(number, text):
+    assert count(number) == text

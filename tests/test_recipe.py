@@ -88,6 +88,7 @@ def test_overrides_have_a_short_form(key):
         ("base.corpus.tasks=[gdc]", "stages.base.corpus: no task is named 'gdc' (did you mean gcd?)"),
         ("result=samples", "result: expected a stage of kind"),
         ("result=finale", "result: no stage is named 'finale'"),
+        ("stages.old={kind: eval, row: x}", "no stage may be named 'old'"),
         ("name=../x", "the name '../x' must be letters"),
         ("threads=0", "threads"),
     ],

@@ -151,7 +151,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(processes, recipe_p
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
         process.join()
-        assert process.exitcode in (-signal.SIGKILL, 0), f"killed in {stage} at step {step}"
+        # Only the last stage may have ended before the signal came.
+        assert process.exitcode == -signal.SIGKILL or (stage, process.exitcode) == (STAGES[-1], 0)
     finish(processes, recipe_path, folder)
     assert results(folder) == uninterrupted
     assert not (folder / "old").exists()

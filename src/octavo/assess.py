@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 
+from octavo.console import interval, plain_table
 from octavo.engine.engine import Engine
 from octavo.errors import ConfigError
 from octavo.evals.evaluate import Evaluation, EvaluationConfig, Scores, evaluate
@@ -72,18 +72,11 @@ def as_plain(evaluation: Evaluation) -> dict[str, Any]:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     config = evaluation.config
-    table = Table()
-    table.add_column("task")
-    for name in (
-        "problems",
-        "pass@1",
-        "95% interval",
-        f"pass@{config.samples}",
-        f"maj@{config.samples}",
-        "mean tokens",
-    ):
+    k = config.samples
+    table = plain_table()
+    table.add_column("task", overflow="fold")
+    for name in ("problems", "pass@1", "95% interval", f"pass@{k}", f"maj@{k}", "length", "finished"):
         table.add_column(name, justify="right")
-    table.add_column("finished", justify="right")
     rows = list(evaluation.tasks.items())
     if len(rows) > 1:
         rows.append(("all", evaluation.overall))
@@ -104,7 +97,7 @@ def _cells(scores: Scores) -> tuple[str, ...]:
     return (
         str(scores.problems),
         f"{scores.pass_at_1:.1%}",
-        f"{scores.low:.1%} to {scores.high:.1%}",
+        interval(scores.low, scores.high),
         f"{scores.pass_at_k:.1%}",
         f"{scores.maj_at_k:.1%}",
         "-" if scores.mean_completion_tokens is None else f"{scores.mean_completion_tokens:.0f}",

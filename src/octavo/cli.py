@@ -190,6 +190,8 @@ def exit_code_of(arguments: list[str]) -> int:
         # The reader of our output has left (as `octavo ... | head`); there is nobody left to tell.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        return _failed(f"{error.filename or 'input or output'}: {error.strerror or error}", 3, debug)
     except TyperException as error:
         return _failed(f"{error.format_message()} (see octavo --help)", 2, debug)
     except Exception as error:

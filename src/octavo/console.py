@@ -210,24 +210,42 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
+def count(number: int) -> str:
+    """`950`, `20k`, `3.4M`, `1.2G`."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.{0 if number >= 10 * size else 1}f}{letter}"
+    return str(number)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`81.2 to 86.0%`, or a dash."""
+    return "-" if low is None or high is None else f"{100 * low:.1f} to {high:.1%}"
+
+
+def plain_table(title: str | None = None) -> Table:
+    """A table without boxes, which fits into 80 columns and reads well in a file."""
+    return Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+
+
 def print_closing(
     console: Console, rows: Sequence[SummaryRow], seconds_by_stage: Mapping[str, float], command_seconds: float
 ) -> None:
     """The closing table: one row a model, then the time of every stage, longest first."""
-    table = Table(title="What every stage did, on held-out problems", title_justify="left")
+    table = plain_table("What every stage did, on held-out problems")
     table.add_column("stage")
-    for name in ("pass@1", "95% interval", "maj@8", "mean tokens", "finished", "tokens", "FLOPs", "time"):
+    for name in ("pass@1", "95% interval", "maj@8", "length", "finished", "tokens", "FLOPs", "time"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
             row.stage,
             _or_dash(row.pass_at_1, "{:.1%}"),
-            "-" if row.low is None or row.high is None else f"{row.low:.1%} to {row.high:.1%}",
+            interval(row.low, row.high),
             _or_dash(row.maj_at_8, "{:.1%}"),
             _or_dash(row.mean_completion_tokens, "{:.0f}"),
             _or_dash(row.finished_share, "{:.1%}"),
-            _or_dash(row.tokens, "{:,}"),
-            _or_dash(row.flops, "{:.2e}"),
+            "-" if row.tokens is None else count(row.tokens),
+            _or_dash(row.flops, "{:.1e}"),
             "-" if row.seconds is None else duration(row.seconds),
         )
     if rows:

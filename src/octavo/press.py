@@ -19,11 +19,12 @@ from octavo.clock import Clock
 from octavo.console import Display
 from octavo.disclosure import machine_description, now, package_versions, sha256_of
 from octavo.errors import CheckpointError, OctavoError
-from octavo.recipe import Identity, Recipe, differences, identities
+from octavo.recipe import OLD, Identity, Recipe, differences, identities
 from octavo.rundir import LedgerEntry, Manifest, RunDir, StageDir, SummaryRow
 from octavo.stages.meter import Meter
 from octavo.stages.stage import Workshop
 from octavo.storage import fsync_folder, write_atomic
+from octavo.tasks.build import build_mixture
 from octavo.world import World, seed_everything, set_threads
 
 Action = Literal["make", "go on", "keep"]
@@ -49,6 +50,8 @@ class Press:
         self.world = World.single()
         if recipe.threads is not None:
             set_threads(recipe.threads)
+        # A task that cannot be built is found now, not in an hour.
+        build_mixture(list(recipe.labelled_tasks().values()))
         self.identities = identities(recipe)
 
     def plan(self) -> list[Plan]:
@@ -89,7 +92,6 @@ class Press:
 
     def run(self) -> None:
         """Run what is not finished, then show the closing table."""
-        self.run_dir.path.mkdir(parents=True, exist_ok=True)
         with self.run_dir.lock():
             plans = self.plan()
             self._explain(plans)
@@ -166,7 +168,7 @@ class Press:
             shutil.rmtree(folder.path)
             return
         label = manifest.fingerprint[:8] if manifest else "unreadable"
-        target = self.run_dir.path / "old" / f"{folder.path.name}-{label}"
+        target = self.run_dir.path / OLD / f"{folder.path.name}-{label}"
         if target.exists():  # the very same stage, put aside before
             shutil.rmtree(target)
         target.parent.mkdir(exist_ok=True)

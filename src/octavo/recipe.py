@@ -34,6 +34,8 @@ IDENTITY_VERSION = 1
 """Raised when the same config begins to mean something else, so that old results are not taken for new ones."""
 
 
+OLD = "old"
+"""Folder of a run for what changed stages had made before."""
 _NO_TOKENIZER = 1
 """Stands for the vocabulary of a model whose tokenizer is no stage, until that is found to be an error."""
 
@@ -64,6 +66,8 @@ class Recipe(Config):
         for name in (self.name, *self.stages):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"the name {name!r} must be letters, digits, - and _, as it names a folder")
+        if OLD in self.stages:
+            raise ValueError(f"no stage may be named {OLD!r}: what changed stages had made before is kept there")
         order = list(self.stages)
         for position, (name, stage) in enumerate(self.stages.items()):
             for field, source in stage.inputs().items():

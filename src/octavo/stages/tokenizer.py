@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from octavo.errors import DataError
 from octavo.stages.corpora import Corpus, FilesCorpus, SolutionsCorpus, open_corpus
 from octavo.stages.cost import Cost
 from octavo.stages.stage import Stage, Workshop
@@ -18,7 +19,7 @@ class TokenizerStage(Stage):
     corpus: Corpus
     """What the vocabulary is learned from."""
     vocab_size: int = Field(gt=0)
-    """Tokens, bytes and special tokens included; fewer if the corpus has no more pairs to merge."""
+    """Tokens, bytes and special tokens included."""
     uses: ClassVar = ("tasks",)
 
     def read_corpus(self) -> FilesCorpus | SolutionsCorpus | None:
@@ -37,5 +38,11 @@ class TokenizerStage(Stage):
                 if index % 256 == 255:
                     workshop.meter.show(index + 1, len(source), 0, {})
 
-        Tokenizer.train(texts(), self.vocab_size).save(workshop.folder.model)
+        tokenizer = Tokenizer.train(texts(), self.vocab_size)
+        if tokenizer.vocab_size < self.vocab_size:
+            raise DataError(
+                f"the corpus has too little text for a vocab_size of {self.vocab_size}: no pair is left to merge after "
+                f"{tokenizer.vocab_size} tokens; add text, or set the stage's vocab_size to {tokenizer.vocab_size}"
+            )
+        tokenizer.save(workshop.folder.model)
         return Cost()
