@@ -87,7 +87,7 @@ class _FullKL(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor | None, ...]:
         hidden_RD, weight_VD, teacher_hidden_RH, teacher_weight_VH, kl_R = ctx.saved_tensors
         gradient = HeadGradient(hidden_RD, weight_VD, ctx.needs_input_grad)
         for span, student_CV, teacher_CV in _both(ctx, hidden_RD, weight_VD, teacher_hidden_RH, teacher_weight_VH):

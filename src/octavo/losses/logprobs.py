@@ -84,7 +84,6 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_R: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        # pyright: ignore
         hidden_RD, weight_VD, targets_R = ctx.saved_tensors
         gradient = HeadGradient(hidden_RD, weight_VD, ctx.needs_input_grad)
         # d logprob / d logits = (onehot(target) - softmax) / temperature
