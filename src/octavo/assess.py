@@ -36,13 +36,14 @@ def assess(path: Path, specs: list[str], settings: dict[str, Any]) -> Evaluation
     config = EvaluationConfig.parse(defaults.dump() | settings, "evaluation")
     mixture = build_mixture(tasks)
     tokenizer = load_tokenizer(folder)
-    return evaluate(Engine(load_model(folder), tokenizer), tokenizer, mixture, config)
+    engine = Engine(load_model(folder), tokenizer, recipe.engine if recipe is not None else None)
+    return evaluate(engine, tokenizer, mixture, config)
 
 
 def parse_task(spec: str) -> TaskConfig:
-    """`name`, `name:key=value,key=value` or a path that ends in .jsonl. Raises ConfigError."""
+    """`name`, `name:key=value,key=value` or a path that ends in .jsonl (all of its questions). Raises ConfigError."""
     if spec.endswith(".jsonl"):
-        return JsonlTaskConfig(path=Path(spec))
+        return JsonlTaskConfig(path=Path(spec), measure_only=True)
     name, _, text = spec.partition(":")
     params = {}
     for pair in filter(None, text.split(",")):

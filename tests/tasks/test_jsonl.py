@@ -33,6 +33,13 @@ def test_an_epoch_holds_each_question_once_in_another_order(questions):
     assert again == epochs[0]
 
 
+def test_measure_only_holds_out_the_whole_file(questions):
+    squares = task(questions, measure_only=True)
+    assert len({squares.problem("held_out", 0, i).question for i in range(100)}) == 100
+    with pytest.raises(DataError, match="none of its questions falls into the train split"):
+        squares.problem("train", 0, 0)
+
+
 def test_splits_share_no_question_even_if_a_line_is_repeated(tmp_path):
     path = tmp_path / "twice.jsonl"
     path.write_text("\n".join(json.dumps({"question": f"Q {n % 20}", "answer": "a"}) for n in range(60)))

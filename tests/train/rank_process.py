@@ -20,8 +20,7 @@ from octavo.world import World
 def run(trainer: str, folder: Path, world: World) -> None:
     stage = stage_dir(folder)
     if trainer == "pretrain":
-        # No MTP: at a row's end it reads on into the next row, and rows are dealt to ranks.
-        model = tiny_model(sparse_config().model_copy(update={"mtp_layers": 0}))
+        model = tiny_model(sparse_config())
         pretrain(model, tokenizer(), plain_source(), PretrainConfig(**reading_options(4)), world, stage, seed=1)
     else:
         model = tiny_model(DENSE)

@@ -64,11 +64,12 @@ class Transformer(nn.Module):
         """
         layout = Layout.of(positions_BT)
         rotation = self.rope(positions_BT.flatten())
-        hidden_RD, tokens_R = hidden_BTD.flatten(0, 1), inputs_BT.flatten()
+        hidden_RD, tokens_BT = hidden_BTD.flatten(0, 1), inputs_BT
         outputs = []
         for module in self.mtp:
-            tokens_R = tokens_R.roll(-1)
-            hidden_RD = module(hidden_RD, self.embed(tokens_R), rotation, layout)
+            # Within each row: a row must not depend on which others it is cut into a micro-batch with.
+            tokens_BT = tokens_BT.roll(-1, dims=1)
+            hidden_RD = module(hidden_RD, self.embed(tokens_BT.flatten()), rotation, layout)
             outputs.append(hidden_RD.view_as(hidden_BTD))
         return outputs
 

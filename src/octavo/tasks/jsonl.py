@@ -33,6 +33,9 @@ class JsonlTaskConfig(Config):
     """Key of the question."""
     answer_field: str = "answer"
     """Key of the gold answer."""
+    measure_only: bool = False
+    """All questions are held out: to measure a model on the whole file. Otherwise the split is by question, 15% held
+    out."""
     label: str | None = None
     """Name in tables; default: the file's name without its ending."""
     weight: float = Field(default=1.0, gt=0)
@@ -54,7 +57,9 @@ class JsonlTask(Task):
         self._config = config
         self._rows: dict[Split, list[tuple[int, str, str]]] = {"train": [], "held_out": []}
         for line, question, answer in _read(config):
-            self._rows[split_of("jsonl", " ".join(question.casefold().split()))].append((line, question, answer))
+            key = " ".join(question.casefold().split())
+            split = "held_out" if config.measure_only else split_of("jsonl", key)
+            self._rows[split].append((line, question, answer))
         # An order is needed again for the next index, so a few are kept.
         self._order = lru_cache(maxsize=8)(self._shuffle)
 
