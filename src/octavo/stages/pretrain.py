@@ -11,6 +11,7 @@ from octavo.stages.cost import Cost, training_cost
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
 from octavo.train.pretrain import PretrainConfig, pretrain
 from octavo.weights.hf import load_tokenizer, save_model
+from octavo.weights.hf_config import to_hugging_face
 
 
 class PretrainStage(PretrainConfig, Stage):
@@ -44,6 +45,7 @@ class PretrainStage(PretrainConfig, Stage):
         else:
             tokenizer = load_tokenizer(workshop.sources["tokenizer"].model)
             model = Transformer(self.model.model_copy(update={"vocab_size": tokenizer.vocab_size}))
+        to_hugging_face(model.config)  # a shape that cannot be saved is refused now, not after the training
         source = open_corpus(self.corpus, workshop.tasks, workshop.seed)
         result = pretrain(
             model, tokenizer, source, self, workshop.world, workshop.folder, workshop.seed, workshop.meter
