@@ -62,6 +62,10 @@ class Layout:
 
     def per_document(self, attend: Callable[..., Tensor], *tensors_R: Tensor) -> Tensor:
         """Apply `attend` to each bucket: tensors [R, ...] reach it as [S, L, ...], and it returns [S, L, ...]."""
+        first = self.buckets[0]
+        if len(self.buckets) == 1 and not first.padded:
+            # Documents of one length lie as they should: nothing to gather, nothing to put back.
+            return attend(*(x_R.unflatten(0, first.gather_SL.shape) for x_R in tensors_R)).flatten(0, 1)
         outputs = []
         for bucket in self.buckets:
             gathered = [_Gather.apply(x_R, bucket.gather_SL, bucket.padded) for x_R in tensors_R]
