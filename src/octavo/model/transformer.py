@@ -3,6 +3,9 @@
 Shapes: `B` rows, `T` tokens, `R` = B T flat tokens, `D` width, `V` vocabulary.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -83,7 +86,7 @@ class Transformer(nn.Module):
         assert step.longest <= cache.max_tokens, f"{step.longest} tokens do not fit in a cache of {cache.max_tokens}"
         rotation = self.rope(step.slots_BT)
         x_BTD = self.embed(inputs_BT)
-        for block, cached in zip(self.layers, cache.layers, strict=True):
+        for block, cached in zip(cast(Iterable[Block], self.layers), cache.layers, strict=True):
             x_BTD = block.extend(x_BTD, rotation, cached, step)
         cache.lengths_B.add_(tokens)
         return self.norm(x_BTD)
