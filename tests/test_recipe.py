@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from octavo.errors import ConfigError, DataError
+from octavo.model.accounting import Accounting
 from octavo.recipe import Recipe, differences, identities, load_recipe, parse_recipe, shipped_recipes
 
 RECIPE = """
@@ -193,3 +194,10 @@ def test_every_stage_has_a_seed_of_its_own():
     recipe = parse()
     assert len({recipe.stage_seed(name) for name in recipe.stages}) == len(recipe.stages)
     assert recipe.stage_seed("base") == parse("base.loop.steps=9").stage_seed("base")
+
+
+def test_the_base_of_r1_mini_is_sparse():
+    config = load_recipe("r1-mini").stages["base"].model
+    accounting = Accounting.of(config)
+    assert config.moe.experts >= 32
+    assert 6 * accounting.active_parameters <= accounting.total_parameters
