@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from octavo.model.config import ModelConfig, MoEConfig
 from octavo.model.router import Router, Routing
 
-# Where decoding pads the experts' rows: below so many rows an expert on average, and with at most so much padding.
-_FEW_ROWS = 64
-_MOST_PADDING = 4
+# What a product for one expert costs beyond its arithmetic, told in FLOPs: padding that costs less is worth it.
+_CALL_FLOPS = 1.5e6
 
 
 class SwiGLU(nn.Module):
@@ -53,9 +52,10 @@ class RoutedExperts(nn.Module):
 
     def _compute(self, x_QD: Tensor, flat_Q: Tensor, order_Q: Tensor, counts_E: Tensor) -> Tensor:
         """Each expert over its own run of rows: [Q, D] -> [Q, D]."""
-        if not torch.is_grad_enabled() and len(x_QD) < _FEW_ROWS * len(counts_E):
+        if not torch.is_grad_enabled():
             longest = int(counts_E.max())
-            if longest * len(counts_E) <= _MOST_PADDING * len(x_QD):
+            padding = longest - len(x_QD) / len(counts_E)
+            if padding * 6 * self.down_EFD[0].numel() <= _CALL_FLOPS:
                 return self._compute_padded(x_QD, flat_Q[order_Q], counts_E, longest)
         ends_E = counts_E.cumsum(0).to(torch.int32)
         gate_QF, up_QF = F.grouped_mm(x_QD, self.gate_up_EDF, offs=ends_E).chunk(2, dim=-1)
