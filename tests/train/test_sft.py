@@ -3,14 +3,15 @@ from tiny_text import conversation_source, dense_config, reading_options, tokeni
 from tiny_training import stage_dir, tiny_model
 
 from octavo.rundir import read_jsonl
-from octavo.train.sft import SFTConfig, conversation_loader, sft
+from octavo.train.reading import packed_loader
+from octavo.train.sft import SFTConfig, sft
 from octavo.world import World
 
 WORLD = World.single()
 
 
 def test_only_what_the_assistant_says_counts():
-    loader = conversation_loader(tokenizer(), conversation_source(), SFTConfig(**reading_options()), WORLD, seed=0)
+    loader = packed_loader(tokenizer(), conversation_source(), SFTConfig(**reading_options()), WORLD, seed=0)
     for batch in next(loader):
         counted = batch.weights_BT > 0
         text = tokenizer().decode(batch.targets_BT[counted].tolist())
@@ -20,7 +21,7 @@ def test_only_what_the_assistant_says_counts():
         ends = batch.targets_BT == tokenizer().token_id("<|end|>")
         assert (counted & ends).any()
     both = SFTConfig(**reading_options(), train_on_prompts=True)
-    (batch, *_) = next(conversation_loader(tokenizer(), conversation_source(), both, WORLD, seed=0))
+    (batch, *_) = next(packed_loader(tokenizer(), conversation_source(), both, WORLD, seed=0))
     assert "plus" in tokenizer().decode(batch.targets_BT[batch.weights_BT > 0].tolist())
 
 

@@ -26,7 +26,8 @@ from octavo.text.tokenizer import Tokenizer
 from octavo.train.loop import fit
 from octavo.train.pretrain import balance_sum
 from octavo.train.progress import Observer
-from octavo.train.sft import SFTConfig, conversation_loader, sft
+from octavo.train.reading import packed_loader
+from octavo.train.sft import SFTConfig, sft
 from octavo.train.types import FitResult, HeldOut
 from octavo.world import World
 
@@ -69,7 +70,7 @@ def distill(
     return fit(
         student,
         build_optimizer(student, config.optimizer),
-        conversation_loader(tokenizer, source, config, world, seed),
+        packed_loader(tokenizer, source, config, world, seed),
         functools.partial(distill_loss, config, teacher.eval()),
         config.loop,
         world,

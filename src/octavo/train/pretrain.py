@@ -19,36 +19,24 @@ from pydantic import Field
 from torch import Tensor
 
 from octavo import rundir
-from octavo.config import Config
 from octavo.data.batch import Batch
-from octavo.data.loader import PackedLoader
 from octavo.data.sources import Source
 from octavo.losses.cross_entropy import cross_entropy
 from octavo.losses.loss_sum import LossSum
 from octavo.model.transformer import Transformer
-from octavo.optim.groups import OptimizerConfig, build_optimizer
+from octavo.optim.groups import build_optimizer
 from octavo.rundir import StageDir
-from octavo.text.template import encode_documents
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.loop import fit
 from octavo.train.progress import Observer
-from octavo.train.types import FitResult, HeldOut, LoopConfig
+from octavo.train.reading import ReadingConfig, packed_loader
+from octavo.train.types import FitResult, HeldOut
 from octavo.world import World
 
 
-class PretrainConfig(Config):
+class PretrainConfig(ReadingConfig):
     """Pretraining of a model on a corpus."""
 
-    loop: LoopConfig
-    optimizer: OptimizerConfig
-    tokens_per_step: int = Field(gt=0)
-    """Tokens read in one optimizer step, over all ranks."""
-    tokens_per_row: int = Field(gt=0)
-    """Length of a packed row: longer documents are cut."""
-    micro_batch_tokens: int = Field(gt=0)
-    """Tokens read at once; smaller needs less memory and changes nothing else."""
-    epochs: int | None = Field(default=None, gt=0)
-    """Passes over the corpus; None: as many as the steps need."""
     train_on_prompts: bool = True
     """Whether questions count in the loss too, where the corpus has conversations."""
     mtp_weight: float = Field(default=0.3, ge=0)
@@ -57,8 +45,6 @@ class PretrainConfig(Config):
     """... and later, ..."""
     mtp_late_share: float = Field(default=0.67, ge=0, le=1)
     """... after this share of the steps."""
-    balance_alpha: float = Field(default=1e-4, ge=0)
-    """Weight of the sequence-wise balance loss of the experts."""
 
 
 def pretrain(
@@ -73,20 +59,10 @@ def pretrain(
     held_out: HeldOut | None = None,
 ) -> FitResult:
     """Train `model` in place. Resumes from `stage.state`. Raises as `fit` and `PackedLoader` do."""
-    loader = PackedLoader(
-        source,
-        functools.partial(encode_documents, tokenizer, train_on_prompts=config.train_on_prompts),
-        tokens_per_step=config.tokens_per_step,
-        tokens_per_row=config.tokens_per_row,
-        micro_batch_tokens=config.micro_batch_tokens,
-        seed=seed,
-        epochs=config.epochs,
-        world=world,
-    )
     return fit(
         model,
         build_optimizer(model, config.optimizer),
-        loader,
+        packed_loader(tokenizer, source, config, world, seed),
         functools.partial(pretrain_loss, config),
         config.loop,
         world,
