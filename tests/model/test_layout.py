@@ -75,6 +75,30 @@ def test_packed_equals_separate(config):
     check()
 
 
+@pytest.mark.parametrize("config", [MLA_MODEL, GQA_MODEL], ids=["mla", "gqa"])
+def test_branches_equal_documents_that_repeat_what_is_shared(config):
+    """One trunk of 5 tokens; branches that continue its first 5, 5, 3 and 1 tokens; another document and its branch."""
+    torch.manual_seed(0)
+    model = Transformer(config)
+    positions_BT = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 5, 3, 4, 5, 1, 0, 1, 1, 2]])
+    ids_T, seed_TD = torch.randint(0, 50, (16,)), torch.randn(16, 16)
+    packed_TD = model(ids_T[None], positions_BT)[0]
+    packed = torch.autograd.grad((packed_TD * seed_TD).sum(), list(model.parameters()), allow_unused=True)
+    loss = torch.zeros(())
+    # (shared tokens, own tokens) of each sequence.
+    sequences = [(0, 0, 7), (5, 7, 8), (3, 8, 11), (1, 11, 12), (0, 12, 14), (1, 14, 16)]
+    for shared, start, end in sequences:
+        trunk = 12 if start >= 12 else 0
+        ids = torch.cat((ids_T[trunk : trunk + shared], ids_T[start:end]))
+        alone_TD = model(ids[None], torch.arange(len(ids))[None])[0, shared:]
+        torch.testing.assert_close(packed_TD[start:end], alone_TD, rtol=1e-4, atol=1e-4)
+        loss = loss + (alone_TD * seed_TD[start:end]).sum()
+    separate = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    for ours, theirs in zip(packed, separate, strict=True):
+        if theirs is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5 * max(float(theirs.abs().max()), 1.0))
+
+
 @settings(max_examples=50, deadline=None)
 @given(rows_of_lengths())
 def test_every_token_has_one_place(rows):

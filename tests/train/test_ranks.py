@@ -40,7 +40,8 @@ def test_two_ranks_train_as_one(tmp_path, trainer):
     one, two = (read_jsonl(stage_dir(tmp_path / name).metrics) for name in ("one", "two"))
     assert len(one) == len(two)
     for alone, together in zip(one, two, strict=True):
-        same = {name: value for name, value in alone.items() if "second" not in name}
+        # A prompt is read again where its completions are cut apart, so tokens read depend on the cut.
+        same = {name: value for name, value in alone.items() if "second" not in name and name != "tokens"}
         assert same == pytest.approx({name: together[name] for name in same}, rel=1e-4, abs=1e-6)
     weights = [torch.load(tmp_path / name / "weights.pt") for name in ("one", "two")]
     for name, tensor in weights[0].items():

@@ -30,11 +30,31 @@ def test_completions_side_by_side_without_prompt_tokens_between_are_told_apart()
     assert completions_in(batch) == 3
 
 
+def test_completions_of_one_prompt_share_it():
+    (batch,) = pack_samples([sample([1, 2, 3], [4, 5]), sample([1, 2, 3], [6]), sample([1, 2, 3], [7, 8, 9])], 100)
+    # The prompt but its last token once, then each completion behind that last token; the shortest first.
+    assert batch.inputs_BT.tolist() == [[1, 2, 3, 3, 4, 3, 7, 8]]
+    assert batch.targets_BT.tolist() == [[2, 3, 6, 4, 5, 7, 8, 9]]
+    assert batch.positions_BT.tolist() == [[0, 1, 2, 2, 3, 2, 3, 4]]
+    assert batch.weights_BT.tolist() == [[0, 0, 1, 1, 1, 1, 1, 1]]
+    assert completions_in(batch) == 3
+
+
+def test_shared_prompts_do_not_change_log_probs():
+    model = tiny_model(DENSE).eval()
+    samples = [sample([1, 2, 3], ids) for ids in ([4, 5], [6], [7, 8, 9])] + [sample([5, 6], [7, 8])]
+    (batch,) = pack_samples(samples, 100)
+    together = with_reference(batch, model).reference_logprobs_BT[batch.weights_BT > 0]
+    alone = [with_reference(pack_samples([each], 100)[0], model).reference_logprobs_BT for each in samples]
+    order = [3, 1, 0, 2]  # groups by their longest sample, samples by length
+    expected = torch.cat([alone[each][alone[each] != 0] for each in order])
+    torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_micro_batches_hold_at_most_so_many_tokens_and_lose_nothing():
     samples = [sample(range(1, 2 + number % 5), range(1, 3 + number % 7)) for number in range(30)]
     batches = pack_samples(samples, 16)
     assert all(batch.tokens <= 16 for batch in batches)
-    assert sum(batch.tokens for batch in batches) == sum(sample.tokens for sample in samples)
     assert sum(batch.weight for batch in batches) == sum(len(sample.completion.ids) for sample in samples)
     assert sum(completions_in(batch) for batch in batches) == 30
     # Longer than a micro-batch: one by itself.

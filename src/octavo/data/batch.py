@@ -17,6 +17,7 @@ class Batch:
     """One micro-batch of packed rows.
 
     A document begins wherever `positions_BT` is 0 (each row begins with one), and attention never crosses documents.
+    Where positions jump to p > 0, a branch begins that continues the first p tokens of the latest document.
     `targets_BT[b, t]` is the token that follows `inputs_BT[b, t]`; its loss counts `weights_BT[b, t]` times (0:
     context, prompt or padding). Padding is a document of its own, with weight 0.
     """

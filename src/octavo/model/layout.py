@@ -4,7 +4,11 @@ Packing mixes documents of many lengths in one row. A mask over the whole row wo
 instead attention gathers documents of similar length into a padded rectangle, runs causally, and puts the results
 back. Padding stands at the end, where a causal query of the document never looks.
 
-Shapes: `R` flat tokens of the batch, `S` documents (sequences) in one bucket, `L` longest length in it.
+The positions tell the documents. One starts at each 0; where they jump to p > 0, a *branch* starts: it continues the
+first p tokens of the latest document. So completions of one prompt share it: its tokens go once through everything but
+attention, which gathers them in front of each branch.
+
+Shapes: `R` flat tokens of the batch, `S` documents and branches (sequences), `L` longest length in a bucket.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ class Bucket:
     """Documents of similar length. `gather_SL` are flat token indices; padding repeats the document's first token."""
 
     gather_SL: Tensor
-    padded: bool
+    repeats: bool
+    """Whether a token occurs more than once: as padding, or in front of branches."""
 
 
 @dataclass(frozen=True)
@@ -35,52 +40,54 @@ class Layout:
     place_R: Tensor
     """Where each token stands among the concatenated, flattened buckets."""
     document_R: Tensor
-    """Number of the document that each token belongs to."""
+    """Number of the document or branch that each token belongs to."""
     documents: int
 
     @staticmethod
     def of(positions_BT: Tensor) -> Layout:
-        """Read the layout off the positions: a document starts at each 0, and each row starts with one."""
+        """Read the layout off the positions; each row starts with a document."""
         assert bool((positions_BT[:, 0] == 0).all()), "each row must begin with a document (position 0)"
         positions_R = positions_BT.reshape(-1).cpu()
-        starts_S = (positions_R == 0).nonzero().squeeze(1)
-        lengths_S = torch.diff(starts_S, append=torch.tensor([len(positions_R)]))
+        starts_S = (torch.diff(positions_R, prepend=positions_R.new_tensor([-2])) != 1).nonzero().squeeze(1)
+        own_S = torch.diff(starts_S, append=torch.tensor([len(positions_R)]))
+        borrowed_S = positions_R[starts_S]
+        trunks_S = starts_S.where(borrowed_S == 0, 0).cummax(0).values
+        lengths_S = borrowed_S + own_S
         buckets, places, offset = [], torch.empty_like(positions_R), 0
         for chosen in _buckets(lengths_S):
-            starts, lengths = starts_S[chosen], lengths_S[chosen]
-            longest = int(lengths.max())
-            steps_L = torch.arange(longest)
-            inside_SL = steps_L < lengths[:, None]
-            gather_SL = starts[:, None] + torch.where(inside_SL, steps_L, 0)
+            starts, trunks, borrowed, lengths = (x[chosen, None] for x in (starts_S, trunks_S, borrowed_S, lengths_S))
+            steps_L = torch.arange(int(lengths.max()))
+            own_SL = (steps_L >= borrowed) & (steps_L < lengths)
+            gather_SL = torch.where(steps_L < borrowed, trunks + steps_L, starts + (steps_L - borrowed) * own_SL)
             slots_SL = offset + torch.arange(gather_SL.numel()).view_as(gather_SL)
-            places[gather_SL[inside_SL]] = slots_SL[inside_SL]
-            buckets.append(Bucket(gather_SL.to(positions_BT.device), padded=not bool(inside_SL.all())))
+            places[gather_SL[own_SL]] = slots_SL[own_SL]
+            buckets.append(Bucket(gather_SL.to(positions_BT.device), repeats=not bool(own_SL.all())))
             offset += gather_SL.numel()
-        document_R = torch.repeat_interleave(torch.arange(len(starts_S)), lengths_S)
+        document_R = torch.repeat_interleave(torch.arange(len(starts_S)), own_S)
         device = positions_BT.device
         return Layout(tuple(buckets), places.to(device), document_R.to(device), len(starts_S))
 
     def per_document(self, attend: Callable[..., Tensor], *tensors_R: Tensor) -> Tensor:
         """Apply `attend` to each bucket: tensors [R, ...] reach it as [S, L, ...], and it returns [S, L, ...]."""
         first = self.buckets[0]
-        if len(self.buckets) == 1 and not first.padded:
+        if len(self.buckets) == 1 and not first.repeats:
             # Documents of one length lie as they should: nothing to gather, nothing to put back.
             return attend(*(x_R.unflatten(0, first.gather_SL.shape) for x_R in tensors_R)).flatten(0, 1)
         outputs = []
         for bucket in self.buckets:
-            gathered = [_Gather.apply(x_R, bucket.gather_SL, bucket.padded) for x_R in tensors_R]
+            gathered = [_Gather.apply(x_R, bucket.gather_SL, bucket.repeats) for x_R in tensors_R]
             outputs.append(attend(*gathered).flatten(0, 1))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return joined.index_select(0, self.place_R)
 
 
 class _Gather(torch.autograd.Function):
-    """x[index] whose backward knows that padding brings no gradient, so that nothing has to be accumulated."""
+    """x[index] whose backward accumulates only where a token was gathered more than once."""
 
     @staticmethod
-    def forward(ctx, x_R: Tensor, index_SL: Tensor, padded: bool) -> Tensor:
+    def forward(ctx, x_R: Tensor, index_SL: Tensor, repeats: bool) -> Tensor:
         ctx.save_for_backward(index_SL)
-        ctx.rows, ctx.padded = x_R.shape[0], padded
+        ctx.rows, ctx.repeats = x_R.shape[0], repeats
         return x_R.index_select(0, index_SL.flatten()).unflatten(0, index_SL.shape)
 
     @staticmethod
@@ -88,8 +95,7 @@ class _Gather(torch.autograd.Function):
         (index_SL,) = ctx.saved_tensors
         gradient = gradients[0].flatten(0, 1)
         result = gradient.new_zeros(ctx.rows, *gradient.shape[1:])
-        if ctx.padded:
-            # Padding repeats a real token: its (zero) gradient must be added, not written over the real one.
+        if ctx.repeats:
             return result.index_add_(0, index_SL.flatten(), gradient), None, None
         return result.index_copy_(0, index_SL.flatten(), gradient), None, None
 
