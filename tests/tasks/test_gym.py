@@ -97,3 +97,18 @@ def test_a_refusal_is_no_answer_where_the_library_takes_it_for_false():
     for problem in problems:
         assert task.grade(problem, problem.answer).correct
         assert not task.grade(problem, "I cannot answer that.").correct
+
+
+def test_a_share_of_training_problems_is_reworded_and_no_held_out_one():
+    params = {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2}
+    plain = gym("chain_sum", **params)
+    mixed = ReasoningGymTask(ReasoningGymConfig(name="chain_sum", params=params, reworded_share=0.25))
+    assert all(mixed.problem("held_out", 0, index) == plain.problem("held_out", 0, index) for index in range(50))
+    changed = 0
+    for index in range(400):
+        problem, library = (task.problem("train", 0, index) for task in (mixed, plain))
+        assert problem.answer == library.answer
+        expression = library.metadata["expression"]
+        assert expression.replace(" ", "") in problem.question.replace(" ", "")
+        changed += problem.question != library.question
+    assert 70 <= changed <= 130

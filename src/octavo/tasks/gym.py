@@ -6,6 +6,7 @@ from (task, split, seed, index, attempt), in a dataset whose seed is fixed.
 """
 
 import dataclasses
+import random
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from octavo.config import Config, nearest
 from octavo.errors import ConfigError
 from octavo.tasks import answers
 from octavo.tasks.held_out import operand_key, split_of
+from octavo.tasks.solutions.wordings import reworded
 from octavo.tasks.task import Task
 from octavo.tasks.types import Problem, Split
 from octavo.world import derive_seed
@@ -43,6 +45,9 @@ class ReasoningGymConfig(Config):
     """Share in a mixture, relative to the other tasks."""
     language: str = "en"
     """Language in which reasoning is wanted."""
+    reworded_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training problems that are asked as people type them ("47+38", "What is 47 + 38?"), where
+    tasks/solutions/wordings.py has words for this dataset. Held-out problems keep the library's."""
     grading_seconds: float = Field(default=5.0, gt=0)
     """Time limit of grading one answer."""
 
@@ -64,7 +69,7 @@ class ReasoningGymTask(Task):
                 continue
             question, answer, metadata = entry["question"], entry["answer"] or "", entry["metadata"]
             if split_of(self._config.name, operand_key(self._config.name, question, answer, metadata)) == split:
-                return Problem(
+                problem = Problem(
                     id=f"{self.name}/{split}/{seed}/{index}",
                     task=self.name,
                     question=question.strip(),
@@ -72,10 +77,16 @@ class ReasoningGymTask(Task):
                     language=self._config.language,
                     metadata=metadata,
                 )
+                return self._reword(problem, random.Random(draw)) if split == "train" else problem
         raise ConfigError(
             f"task {self.name}: no {split} problem in {_MAX_ATTEMPTS} draws; "
             f"params {self._config.params} leave too few different problems, widen them"
         )
+
+    def _reword(self, problem: Problem, rng: random.Random) -> Problem:
+        if rng.random() >= self._config.reworded_share:
+            return problem
+        return dataclasses.replace(problem, question=reworded(problem, rng) or problem.question)
 
     def score(self, problem: Problem, answer: str) -> float:
         # A few datasets have no single gold answer (None in the library, "" here) and judge by the metadata.
