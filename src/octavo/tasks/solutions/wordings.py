@@ -1,4 +1,4 @@
-"""The same problem as somebody types it. A model that reads each kind of problem in one sentence only knows no other."""
+"""The same problem as somebody types it: a model that has read each kind of problem in one sentence knows no other."""
 
 import random
 
