@@ -133,6 +133,7 @@ class Press:
                 sources=sources,
                 seed=seed,
                 tasks=self.recipe.labelled_tasks(),
+                asking=self.recipe.asking,
                 evaluation=self.recipe.evaluation,
                 engine=self.recipe.engine,
                 world=self.world,

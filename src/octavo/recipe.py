@@ -26,6 +26,7 @@ from octavo.evals.evaluate import EvaluationConfig
 from octavo.stages import AnyStage
 from octavo.stages.corpora import SolutionsCorpus, corpus_files
 from octavo.stages.stage import MODEL_KINDS
+from octavo.tasks.asking import AskingConfig
 from octavo.tasks.build import TaskConfig
 from octavo.tasks.jsonl import JsonlTaskConfig
 from octavo.world import derive_seed
@@ -52,6 +53,8 @@ class Recipe(Config):
     """Threads of torch; None: as many as torch takes. Results are equal bit for bit only at equal thread counts."""
     tasks: dict[str, TaskConfig]
     """Name -> task: the problems that solutions, rollouts and evaluations are drawn from, mixed by weight."""
+    asking: AskingConfig = AskingConfig()
+    """How problems are put to models, and replies are read."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How every `eval` stage measures."""
     engine: EngineConfig = EngineConfig()

@@ -13,10 +13,9 @@ from octavo.config import Config
 from octavo.errors import GradingError
 from octavo.evals import statistics
 from octavo.tasks import answers
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.task import TaskMixture
 from octavo.tasks.types import Completer, Completion, CompletionRequest, Grade, GradeStatus, Problem, SamplingParams
-from octavo.text.messages import Message
-from octavo.text.template import encode_prompt, parse_reply
 from octavo.text.tokenizer import Tokenizer
 from octavo.world import derive_seed
 
@@ -100,16 +99,25 @@ class Evaluation(Config):
     records: tuple[ProblemRecord, ...]
 
 
-def evaluate(completer: Completer, tokenizer: Tokenizer, tasks: TaskMixture, config: EvaluationConfig) -> Evaluation:
+def evaluate(
+    completer: Completer,
+    tokenizer: Tokenizer,
+    tasks: TaskMixture,
+    config: EvaluationConfig,
+    asking: AskingConfig = PLAINLY,
+) -> Evaluation:
     """Sample completions of held-out problems and grade them.
 
     All requests go to the completer in one call, one a problem, so that an engine can batch them. Raises GradingError
     if not one sample could be graded.
     """
     problems = held_out_problems(tasks, config)
-    requests = [_request(tokenizer, problem, config) for problem in problems]
+    requests = [_request(asking.prompt(tokenizer, problem), problem, config) for problem in problems]
     completions = completer.complete(requests)
-    records = [_record(tasks, *pair) for pair in zip(problems, completions, strict=True)]
+    records = [
+        _record(tasks, problem, drawn, [asking.answer(completion.text) for completion in drawn])
+        for problem, drawn in zip(problems, completions, strict=True)
+    ]
     return summarize(records, config)
 
 
@@ -149,19 +157,20 @@ def summarize(records: Sequence[ProblemRecord], config: EvaluationConfig) -> Eva
     )
 
 
-def _request(tokenizer: Tokenizer, problem: Problem, config: EvaluationConfig) -> CompletionRequest:
+def _request(prompt_ids: tuple[int, ...], problem: Problem, config: EvaluationConfig) -> CompletionRequest:
     params = SamplingParams(
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
         seed=derive_seed(config.seed, "evaluation", problem.id),
     )
-    prompt_ids = encode_prompt(tokenizer, [Message("user", problem.question)])
-    return CompletionRequest(prompt_ids=tuple(prompt_ids), params=params, samples=config.samples)
+    return CompletionRequest(prompt_ids=prompt_ids, params=params, samples=config.samples)
 
 
-def _record(tasks: TaskMixture, problem: Problem, completions: Sequence[Completion]) -> ProblemRecord:
-    record = _graded(tasks, problem, [parse_reply(completion.text).answer for completion in completions])
+def _record(
+    tasks: TaskMixture, problem: Problem, completions: Sequence[Completion], given: Sequence[str | None]
+) -> ProblemRecord:
+    record = _graded(tasks, problem, given)
     return record.model_copy(
         update={
             "completion_tokens": tuple(len(completion.ids) for completion in completions),

@@ -21,7 +21,7 @@ class EvalStage(Stage):
     row: str
     """Name of the row in the closing table."""
     accepts: ClassVar = {"model": MODEL_KINDS}
-    uses: ClassVar = ("tasks", "evaluation")
+    uses: ClassVar = ("tasks", "evaluation", "asking")
 
     def summary_row(self, folder: StageDir) -> SummaryRow | None:
         scores = Evaluation.parse(read_json(folder.evaluation), str(folder.evaluation)).overall
@@ -45,7 +45,7 @@ class EvalStage(Stage):
             Engine(model, tokenizer, workshop.engine),
             lambda done, wanted, tokens: workshop.meter.show(done, wanted, tokens, {}),
         )
-        result = evaluate(engine, tokenizer, mixture, workshop.evaluation)
+        result = evaluate(engine, tokenizer, mixture, workshop.evaluation, workshop.asking)
         write_json(workshop.folder.evaluation, result.dump())
         completions = len(result.records) * workshop.evaluation.samples
         return generation_cost(model.config, engine.tokens, engine.tokens / completions)

@@ -22,7 +22,7 @@ class GRPOStage(GRPOConfig, Stage):
     validation: ValidationConfig | None = None
     """How weights are judged every `loop.evaluate_every_steps`; the best ones are kept."""
     accepts: ClassVar = {"model": MODEL_KINDS}
-    uses: ClassVar = ("tasks",)
+    uses: ClassVar = ("tasks", "asking")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -34,7 +34,9 @@ class GRPOStage(GRPOConfig, Stage):
         model, tokenizer = load(workshop, "model")
         mixture = build_mixture(list(workshop.tasks.values()))
         engine = Engine(model, tokenizer, workshop.engine)
-        judge = self.validation and validation(self.validation, mixture, engine, tokenizer, workshop.seed)
+        judge = self.validation and validation(
+            self.validation, mixture, engine, tokenizer, workshop.seed, workshop.asking
+        )
         result = grpo(
             model,
             tokenizer,
@@ -46,6 +48,7 @@ class GRPOStage(GRPOConfig, Stage):
             workshop.seed,
             workshop.meter,
             judge,
+            workshop.asking,
         )
         save_model(workshop.folder.model, model, tokenizer)
         context = self.rollouts.max_completion_tokens

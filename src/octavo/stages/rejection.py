@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import Field
 
 from octavo.config import Config
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.language import language_share
 from octavo.tasks.task import TaskMixture
 from octavo.tasks.types import Completer, Completion, CompletionRequest, Problem, SamplingParams
-from octavo.text.messages import Message
-from octavo.text.template import encode_prompt, parse_reply
+from octavo.text.template import parse_reply
 from octavo.text.tokenizer import Tokenizer
 from octavo.world import derive_seed
 
@@ -58,7 +58,13 @@ def chunks(config: RejectionConfig) -> int:
 
 
 def draw(
-    config: RejectionConfig, mixture: TaskMixture, completer: Completer, tokenizer: Tokenizer, seed: int, first: int = 0
+    config: RejectionConfig,
+    mixture: TaskMixture,
+    completer: Completer,
+    tokenizer: Tokenizer,
+    seed: int,
+    first: int = 0,
+    asking: AskingConfig = PLAINLY,
 ) -> Iterator[Chunk]:
     """Yield chunk after chunk, from `first` on. A chunk is a function of config, weights, seed and its number alone."""
     params = SamplingParams(config.max_tokens, temperature=config.temperature, top_p=config.top_p)
@@ -68,7 +74,7 @@ def draw(
         problems = [mixture.problem("train", seed, index) for index in indices]
         requests = [
             CompletionRequest(
-                prompt_ids=tuple(encode_prompt(tokenizer, [Message("user", problem.question)])),
+                prompt_ids=asking.prompt(tokenizer, problem),
                 params=replace(params, seed=derive_seed(seed, "sample", index)),
                 samples=config.samples,
             )
@@ -77,9 +83,13 @@ def draw(
         drawn = completer.complete(requests)
         rows, correct = [], 0
         for problem, completions in zip(problems, drawn, strict=True):
-            right = [completion for completion in completions if _is_right(mixture, problem, completion)]
+            right = [
+                completion
+                for completion in completions
+                if mixture.grade(problem, asking.answer(completion.text)).correct
+            ]
             correct += len(right)
-            rows += [_row(number, problem, completion) for completion in select(problem, right, config)]
+            rows += [_row(number, asking, problem, completion) for completion in select(problem, right, config)]
         yield Chunk(
             number=number,
             rows=rows,
@@ -97,10 +107,6 @@ def select(problem: Problem, right: Sequence[Completion], config: RejectionConfi
     return sorted(different.values(), key=lambda completion: (len(completion.ids), completion.text))[: config.keep]
 
 
-def _is_right(mixture: TaskMixture, problem: Problem, completion: Completion) -> bool:
-    return mixture.grade(problem, parse_reply(completion.text).answer).correct
-
-
 def _is_readable(problem: Problem, completion: Completion, least_share: float) -> bool:
     reply = parse_reply(completion.text)
     if completion.finish_reason != "stop" or not reply.well_formed or not (reply.reasoning or "").strip():
@@ -108,13 +114,13 @@ def _is_readable(problem: Problem, completion: Completion, least_share: float) -
     return language_share(reply.reasoning or "", problem.language, quoted=problem.question) >= least_share
 
 
-def _row(number: int, problem: Problem, completion: Completion) -> dict[str, Any]:
+def _row(number: int, asking: AskingConfig, problem: Problem, completion: Completion) -> dict[str, Any]:
     return {
         "step": number,
         "problem": problem.id,
         "task": problem.task,
         "messages": [
-            {"role": "user", "content": problem.question},
+            *({"role": message.role, "content": message.content} for message in asking.messages(problem)),
             {"role": "assistant", "content": completion.text},
         ],
     }

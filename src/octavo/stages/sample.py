@@ -20,7 +20,7 @@ class SampleStage(RejectionConfig, Stage):
     model: str
     """Stage whose model is sampled."""
     accepts: ClassVar = {"model": MODEL_KINDS}
-    uses: ClassVar = ("tasks",)
+    uses: ClassVar = ("tasks", "asking")
 
     def run(self, workshop: Workshop) -> Cost:
         """Chunk after chunk into state/drawn.jsonl, where a killed run goes on; at the end into samples.jsonl."""
@@ -28,9 +28,8 @@ class SampleStage(RejectionConfig, Stage):
         mixture = build_mixture(list(workshop.tasks.values()))
         path = workshop.folder.state / "drawn.jsonl"
         drawn = read_jsonl(path)
-        rest = draw(
-            self, mixture, Engine(model, tokenizer, workshop.engine), tokenizer, workshop.seed, first=len(drawn)
-        )
+        engine = Engine(model, tokenizer, workshop.engine)
+        rest = draw(self, mixture, engine, tokenizer, workshop.seed, len(drawn), workshop.asking)
         tokens = 0
         for number, chunk in enumerate(rest, start=len(drawn) + 1):
             drawn.append(asdict(chunk))

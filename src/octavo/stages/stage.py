@@ -14,6 +14,7 @@ from octavo.rundir import StageDir, SummaryRow
 from octavo.stages.corpora import FilesCorpus, SolutionsCorpus
 from octavo.stages.cost import Cost
 from octavo.stages.meter import Meter
+from octavo.tasks.asking import AskingConfig
 from octavo.tasks.build import TaskConfig
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import load_model, load_tokenizer
@@ -32,6 +33,7 @@ class Workshop:
     """Field of the stage -> folder of the finished stage that it names."""
     seed: int
     tasks: Mapping[str, TaskConfig]
+    asking: AskingConfig
     evaluation: EvaluationConfig
     engine: EngineConfig
     world: World

@@ -7,10 +7,9 @@ weights by them would flatter it.
 from pydantic import Field
 
 from octavo.config import Config
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.task import TaskMixture
 from octavo.tasks.types import Completer, CompletionRequest, SamplingParams
-from octavo.text.messages import Message
-from octavo.text.template import encode_prompt, parse_reply
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.types import HeldOut
 from octavo.world import derive_seed
@@ -31,14 +30,19 @@ class ValidationConfig(Config):
 
 
 def validation(
-    config: ValidationConfig, mixture: TaskMixture, completer: Completer, tokenizer: Tokenizer, seed: int
+    config: ValidationConfig,
+    mixture: TaskMixture,
+    completer: Completer,
+    tokenizer: Tokenizer,
+    seed: int,
+    asking: AskingConfig = PLAINLY,
 ) -> HeldOut:
     """Score = share of right answers, of those that could be graded; the same problems and draws at every call."""
     seed = derive_seed(seed, "validation")
     problems = [mixture.problem("train", seed, index) for index in range(config.problems)]
     requests = [
         CompletionRequest(
-            prompt_ids=tuple(encode_prompt(tokenizer, [Message("user", problem.question)])),
+            prompt_ids=asking.prompt(tokenizer, problem),
             params=SamplingParams(
                 max_tokens=config.max_tokens,
                 temperature=config.temperature,
@@ -52,7 +56,7 @@ def validation(
 
     def score() -> float:
         grades = [
-            mixture.grade(problem, parse_reply(completion.text).answer)
+            mixture.grade(problem, asking.answer(completion.text))
             for problem, completions in zip(problems, completer.complete(requests), strict=True)
             for completion in completions
         ]

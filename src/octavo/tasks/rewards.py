@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from octavo.config import Config
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.language import language_share
 from octavo.tasks.task import Task, TaskMixture
 from octavo.tasks.types import Completion, Problem, Rollout
@@ -20,15 +21,21 @@ class RewardConfig(Config):
     """Times the share of the reasoning's words that are of the problem's language."""
 
 
-def score_rollout(task: Task | TaskMixture, problem: Problem, completion: Completion, config: RewardConfig) -> Rollout:
+def score_rollout(
+    task: Task | TaskMixture,
+    problem: Problem,
+    completion: Completion,
+    config: RewardConfig,
+    asking: AskingConfig = PLAINLY,
+) -> Rollout:
     """Grade a completion and reward it.
 
-    Only what stands between the answer tags is graded, so that an answer that merely occurs in the text earns nothing.
+    Only what `asking` reads as the answer is graded, so that one that merely occurs in the text earns nothing.
     Where the verifier failed (`grade.scored` is False) the rewards mean nothing: the trainer masks the rollout. Empty
     reasoning and unfinished replies get nothing for language, as they would else be the safest way to be consistent.
     """
     reply = parse_reply(completion.text)
-    grade = task.grade(problem, reply.answer)
+    grade = task.grade(problem, asking.answer(completion.text))
     finished = completion.finish_reason == "stop"
     reasoned = finished and bool(reply.reasoning and reply.reasoning.strip())
     share = language_share(reply.reasoning or "", problem.language, quoted=problem.question) if reasoned else 0.0

@@ -19,11 +19,10 @@ from octavo.losses.policy import PolicyConfig, policy_loss
 from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerConfig, build_optimizer
 from octavo.rundir import StageDir
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.rewards import RewardConfig, score_rollout
 from octavo.tasks.task import Task, TaskMixture
 from octavo.tasks.types import Completer, Completion, Problem, Rollout
-from octavo.text.messages import Message
-from octavo.text.template import encode_prompt
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.loop import fit
 from octavo.train.progress import Observer, Silent
@@ -63,6 +62,7 @@ def grpo(
     seed: int,
     observer: Observer | None = None,
     held_out: HeldOut | None = None,
+    asking: AskingConfig = PLAINLY,
 ) -> GRPOResult:
     """Train `model` in place; `completer` must draw from its current weights. Resumes from `stage.state`.
 
@@ -71,10 +71,10 @@ def grpo(
     """
 
     def score(problem: Problem, completion: Completion) -> Rollout:
-        return score_rollout(tasks, problem, completion, config.rewards)
+        return score_rollout(tasks, problem, completion, config.rewards, asking)
 
-    def encode(problem: Problem) -> list[int]:
-        return encode_prompt(tokenizer, [Message("user", problem.question)])
+    def encode(problem: Problem) -> tuple[int, ...]:
+        return asking.prompt(tokenizer, problem)
 
     observer = observer or Silent()
     reference = copy.deepcopy(model).eval().requires_grad_(False) if config.policy.kl_coefficient > 0 else None

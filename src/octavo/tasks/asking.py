@@ -1,0 +1,63 @@
+"""How a problem becomes a conversation and a reply an answer: the one place, for training and evaluation alike.
+
+Models pressed here are asked plainly and answer between tags. Open models have habits of their own: they may want to be
+told how to answer, and be read as they write.
+"""
+
+import re
+from typing import Literal
+
+from octavo.config import Config
+from octavo.tasks.types import Problem
+from octavo.text.messages import Message
+from octavo.text.template import END_THINK, encode_prompt, parse_reply
+from octavo.text.tokenizer import Tokenizer
+
+_BOXED = re.compile(r"\\boxed\s*\{")
+_NUMBER = re.compile(r"[+-]?\d+(?:,\d{3})*(?:[.,/]\d+)*")
+
+
+class AskingConfig(Config):
+    """Words around a question, and where the answer stands in a reply."""
+
+    system: str | None = None
+    """System message."""
+    suffix: str = ""
+    """Put behind every question, as "\\nGive the final answer between <answer> and </answer>."."""
+    reading: Literal["tags", "boxed", "last_number"] = "tags"
+    """tags: between <answer> tags, else what follows </think>; boxed: the last \\boxed{...}; last_number: the last
+    number of what follows the reasoning."""
+
+    def messages(self, problem: Problem) -> tuple[Message, ...]:
+        """The conversation up to where the model answers."""
+        asked = Message("user", problem.question + self.suffix)
+        return (asked,) if self.system is None else (Message("system", self.system), asked)
+
+    def prompt(self, tokenizer: Tokenizer, problem: Problem) -> tuple[int, ...]:
+        """Ids of that conversation."""
+        return tuple(encode_prompt(tokenizer, self.messages(problem)))
+
+    def answer(self, text: str) -> str | None:
+        """The answer that a completion's text gives; None if it gives none."""
+        if self.reading == "tags":
+            return parse_reply(text).answer
+        said = text.rpartition(END_THINK)[2]
+        if self.reading == "boxed":
+            return _last_boxed(said)
+        numbers = _NUMBER.findall(said)
+        return numbers[-1] if numbers else None
+
+
+PLAINLY = AskingConfig()
+"""As models pressed here are asked."""
+
+
+def _last_boxed(text: str) -> str | None:
+    """Content of the last \\boxed{...} that is closed, braces inside it counted."""
+    for opening in reversed(list(_BOXED.finditer(text))):
+        depth = 1
+        for at in range(opening.end(), len(text)):
+            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            if not depth:
+                return text[opening.end() : at]
+    return None
