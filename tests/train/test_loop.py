@@ -259,3 +259,44 @@ def test_progress_tells_the_observer(tmp_path):
     assert recorder.seen[-1].seconds_left == 0
     assert recorder.seen[0].seconds_left > 0
     assert recorder.seen[-1].tokens == 3 * 4 * 12
+
+
+class SlowStream(RandomStream):
+    """Each step takes `seconds` on a clock that is turned by hand."""
+
+    def __init__(self, monkeypatch, seconds) -> None:
+        super().__init__()
+        self.now, self.seconds = 0.0, seconds
+        monkeypatch.setattr("octavo.train.loop.time.monotonic", lambda: self.now)
+
+    def __next__(self):
+        self.now += self.seconds
+        return super().__next__()
+
+
+def test_minutes_end_a_run_and_stretch_its_schedule(tmp_path, monkeypatch):
+    """6 s a step: 10 steps in a minute, over the last 5 of which the rate falls."""
+    schedule = ScheduleConfig(decay_share=0.5)
+    stream = SlowStream(monkeypatch, 6.0)
+    _, stage, result = run(tmp_path, steps=1000, stream=stream, minutes=1.0, schedule=schedule)
+    assert result.step == 10
+    rates = [row["learning_rate"] / 1e-2 for row in read_jsonl(stage.metrics)]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_minutes_count_interrupted_pieces_together(tmp_path, monkeypatch):
+    class Killed(Silent):
+        def on_step(self, progress):
+            if progress.step == 4:
+                raise KeyboardInterrupt
+
+    options = {"steps": 1000, "minutes": 1.0, "checkpoint_every_steps": 1}
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stream=SlowStream(monkeypatch, 6.0), observer=Killed(), **options)
+    _, _, result = run(tmp_path, stream=SlowStream(monkeypatch, 6.0), **options)
+    assert result.step == 10
+
+
+def test_minutes_never_add_steps(tmp_path, monkeypatch):
+    _, _, result = run(tmp_path, steps=3, stream=SlowStream(monkeypatch, 6.0), minutes=60.0)
+    assert result.step == 3

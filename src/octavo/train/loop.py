@@ -56,7 +56,7 @@ def fit(
     """
     loop = _Loop(model, optimizer, stream, config, world, stage, observer or Silent())
     loop.resume()
-    while loop.step < config.steps:
+    while not loop.is_over():
         started = time.perf_counter()
         batches = next(stream, None)
         if batches is None:
@@ -91,6 +91,8 @@ class _Loop:
         self._saved_step = 0
         self._saved_at = self._started_at = time.monotonic()
         self._first_step = 0
+        self._seconds_before = 0.0
+        self._planned_steps = config.steps
 
     def resume(self) -> None:
         """Take up the newest checkpoint, and drop what was logged after it."""
@@ -98,6 +100,7 @@ class _Loop:
         if loaded:
             self.step, state = loaded
             self.tokens, self.best = state["tokens"], state["best"]
+            self._seconds_before = state["seconds"]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.stream.load_state_dict(state["stream"])
@@ -108,6 +111,15 @@ class _Loop:
                 rundir.truncate_after_step(path, self.step)
         self.world.barrier()
 
+    def is_over(self) -> bool:
+        """Whether the steps are done or the time is up. Plans how many steps there will be, at the pace so far."""
+        if self.config.minutes is not None and self.step > 0:
+            own = torch.tensor(self._seconds(), dtype=torch.float64, device=self.world.device)
+            seconds = float(self.world.all_reduce_(own)) / self.world.size  # all ranks stop at the same step
+            affordable = int(self.step * self.config.minutes * 60 / seconds)
+            self._planned_steps = min(self.config.steps, max(self.step, affordable))
+        return self.step >= self._planned_steps
+
     def update(
         self, batches: list[Batch], loss_function: LossFunction, normalizer: Callable[[Batch], float]
     ) -> dict[str, float]:
@@ -115,7 +127,7 @@ class _Loop:
         each = [(normalizer(batch), batch.weight, batch.tokens) for batch in batches]
         own = torch.tensor(each, dtype=torch.float64, device=self.world.device).view(-1, 3).sum(0)
         divisors = Divisors(*self.world.all_reduce_(own).tolist())
-        self.optimizer.scale_rates(self.config.schedule.factor(self.step, self.config.steps))
+        self.optimizer.scale_rates(self.config.schedule.factor(self.step, self._planned_steps))
         tally, loads_LE = self._accumulate(batches, loss_function, divisors)
         norm = self._gradient_norm()
         metrics = tally.metrics(divisors, self.world)
@@ -137,7 +149,7 @@ class _Loop:
 
     def evaluation_is_due(self) -> bool:
         every = self.config.evaluate_every_steps
-        return every is not None and (self.step % every == 0 or self.step == self.config.steps)
+        return every is not None and (self.step % every == 0 or self.step == self._planned_steps)
 
     def judge(self, held_out: HeldOut) -> float:
         """Score the weights, and keep a copy of them if they are the best so far."""
@@ -156,13 +168,13 @@ class _Loop:
         rundir.append_jsonl(self.stage.metrics, [{"step": self.step} | metrics])
         if self._checkpoint_is_due():
             self._save()
-        steps_left = self.config.steps - self.step
+        steps_left = self._planned_steps - self.step
         seconds_a_step = (time.monotonic() - self._started_at) / (self.step - self._first_step)
         self.observer.on_step(
             Progress(
                 stage=self.stage.path.name,
                 step=self.step,
-                steps=self.config.steps,
+                steps=self._planned_steps,
                 tokens=self.tokens,
                 seconds_left=steps_left * seconds_a_step,
                 metrics=metrics,
@@ -184,7 +196,7 @@ class _Loop:
         ranks."""
         self.model.train()
         self._take_loads()  # what was counted between steps is not of this one
-        share_done = self.step / self.config.steps
+        share_done = self.step / self._planned_steps
         tally = Tally()
         # A rank without micro-batches takes part with a token that does not count: the others wait for its sums.
         for batch in batches or [_nothing()]:
@@ -209,7 +221,7 @@ class _Loop:
         return torch.stack(loads) if loads else torch.zeros(0, 0, device=self.world.device)
 
     def _update_bias(self, loads_LE: Tensor) -> None:
-        if self.step < (1 - self.config.bias_freeze_share) * self.config.steps:
+        if self.step < (1 - self.config.bias_freeze_share) * self._planned_steps:
             for router, load_E in zip(self.model.routers(), loads_LE, strict=True):
                 router.update_bias(load_E, self.config.bias_rate)
 
@@ -229,9 +241,14 @@ class _Loop:
         by_seconds = seconds is not None and time.monotonic() - self._saved_at >= seconds
         return by_steps or by_seconds
 
+    def _seconds(self) -> float:
+        """Wall clock of the training, earlier pieces included up to their last checkpoint."""
+        return self._seconds_before + time.monotonic() - self._started_at
+
     def _save(self) -> None:
         state = {
             "tokens": self.tokens,
+            "seconds": self._seconds(),
             "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

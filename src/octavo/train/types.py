@@ -20,6 +20,9 @@ class LoopConfig(Config):
 
     steps: int = Field(gt=0)
     """Optimizer steps; fewer if the stream ends before."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Stop after so long (interruptions apart), if `steps` are not done before; the schedule is stretched to fit.
+    Such a run cannot be repeated bit for bit: how many steps it makes is the machine's business."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Course of the learning rate over the steps."""
     clip_norm: float = Field(default=1.0, gt=0)
