@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,10 @@ def save_state(folder: Path, step: int, state: Mapping[Any, Any], keep: int = 2)
     tree = _encode(state, tensors, "state")
     with write_folder(final) as temporary:
         files = {
-            TENSORS: _write(temporary / TENSORS, _safetensors_chunks(tensors)),
-            TREE: _write(temporary / TREE, [json.dumps(tree, allow_nan=False).encode()]),
+            TENSORS: write_chunks(temporary / TENSORS, safetensors_chunks(tensors)),
+            TREE: write_chunks(temporary / TREE, [json.dumps(tree, allow_nan=False).encode()]),
         }
-        _write(temporary / MANIFEST, [json.dumps({"step": step, "files": files}, indent=2).encode()])
+        write_chunks(temporary / MANIFEST, [json.dumps({"step": step, "files": files}, indent=2).encode()])
     saved = _steps(folder)
     for stale in [other for other in saved if other > step] + [other for other in saved if other <= step][:-keep]:
         # Hidden first: a removal that is killed half-way must not look like a damaged checkpoint.
@@ -175,8 +175,8 @@ def _fsync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write(path: Path, chunks: Any) -> dict[str, Any]:
-    """Write the chunks, hashing on the way."""
+def write_chunks(path: Path, chunks: Iterable[Any]) -> dict[str, Any]:
+    """Write a new file of these chunks, hashing on the way. Returns its size and sha256."""
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
@@ -189,24 +189,34 @@ def _write(path: Path, chunks: Any) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[Any]:
-    """A safetensors file piece by piece, so that the state never exists twice in memory."""
+def safetensors_chunks(
+    tensors: Mapping[str, Tensor],
+    dtypes: Mapping[str, torch.dtype] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
+    """A safetensors file piece by piece, so that the state never exists twice in memory.
+
+    `dtypes`: names that are written in another type than they have.
+    """
+    types = {name: tensor.dtype for name, tensor in tensors.items()} | dict(dtypes or {})
     # Wide types first: each tensor then lies at a multiple of its element's size.
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
-    header, end = {}, 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.numel() * tensor.element_size()
+    names = sorted(tensors, key=lambda name: -types[name].itemsize)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in names:
+        begin, end = end, end + tensors[name].numel() * types[name].itemsize
         header[name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": DTYPE_NAMES[types[name]],
+            "shape": list(tensors[name].shape),
             "data_offsets": [begin, end],
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
-    for tensor in tensors.values():
+    for name in names:
+        tensor = tensors[name].detach()
         if tensor.numel():
-            yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+            yield tensor.to("cpu", types[name]).contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _steps(folder: Path) -> dict[int, Path]:

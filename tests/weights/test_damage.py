@@ -41,10 +41,17 @@ def change_tensors(folder, change, name="model.safetensors"):
     save_file(tensors, folder / name)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "mtp.safetensors"])
-def test_a_missing_file(folder, name):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "model/config.json: no such file; expected a model folder"),
+        ("model.safetensors", "model/model.safetensors: no such file, nor model.safetensors.index.json; expected"),
+        ("mtp.safetensors", r"model.safetensors: model.layers.2.eh_proj.weight is missing .*set num_nextn_predict_lay"),
+    ],
+)
+def test_a_missing_file(folder, name, message):
     (folder / name).unlink()
-    refused(folder, rf"model/{name}: no such file; expected a .*model folder")
+    refused(folder, message)
 
 
 def test_no_folder(tmp_path):
@@ -96,6 +103,30 @@ def test_a_tensor_that_is_not_finite(folder, file, name, value):
     refused(folder, rf"{file}: {name} holds NaN or infinity")
 
 
+def test_a_tensor_in_both_files(folder):
+    change_tensors(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(16)}), "mtp.safetensors")
+    refused(folder, r"model/mtp.safetensors: model.norm.weight lies in model.safetensors already; remove one")
+
+
+def test_quantized_weights_are_refused_by_name(folder):
+    change_config(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    refused(folder, r"model/config.json: weights quantized with 'gptq' are not supported; expected FP8 in")
+
+
+def test_weights_of_integers(folder):
+    name = "model.layers.0.mlp.down_proj.weight"
+    change_tensors(folder, lambda tensors: tensors.update({name: tensors[name].to(torch.int8)}))
+    refused(folder, rf"model.safetensors: {name} is of type I8, expected one of F32, F16, BF16, F8_E4M3")
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "vocab_size", "n_routed_experts", "num_nextn_predict_layers"])
+def test_a_small_file_that_asks_for_terabytes(folder, key, monkeypatch):
+    """Refused before memory is taken."""
+    monkeypatch.setattr("octavo.weights.fill.Transformer.empty", lambda config: pytest.fail("memory was taken"))
+    change_config(folder, **{key: 10**11})
+    refused(folder, r"model.safetensors: (.* tensors, too few for the|holds .* parameters, the config)")
+
+
 def test_config_and_weights_that_do_not_fit(folder):
     change_config(folder, hidden_size=32)
     refused(folder, r"model.safetensors: .* has shape \(.*\), the config says \(.*\)")
@@ -108,6 +139,7 @@ def test_config_and_weights_that_do_not_fit(folder):
         ("{'model_type': 'llama'}", "expected a model config in JSON"),
         ("[1, 2]", "expected a model config, a JSON object, got list"),
         ("\udcff".encode("utf-8", "surrogateescape"), "expected a model config in JSON: 'utf-8' codec can't decode"),
+        ("[" * 100_000, "expected a model config in JSON: maximum recursion depth exceeded"),
         ("{}", "model_type None is not supported"),
         ('{"model_type": "gpt2"}', r"model_type 'gpt2' is not supported \(known: deepseek_v3, qwen2, qwen3, llama\)"),
         ('{"model_type": ["llama"]}', r"model_type \['llama'\] is not supported"),

@@ -123,6 +123,36 @@ def test_files_of_lower_precision_are_read(model_of, tokenizer, tmp_path):
         assert torch.equal(loaded.state_dict()[name], tensor.bfloat16().float()), name
 
 
+def test_transformers_opens_shards(model_of, tokenizer, tmp_path, caplog):
+    model = model_of()
+    save_model(tmp_path / "model", model, tokenizer, shard_bytes=10_000)
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    assert_same_model(load_model(tmp_path / "model"), model)
+    with caplog.at_level(logging.WARNING):
+        peer, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(info.values()), info
+    assert caplog.records == []
+    ids, positions = torch.randint(0, 280, (2, 17)), torch.arange(17).expand(2, 17)
+    with torch.no_grad():
+        expected = peer.eval()(ids).logits
+        torch.testing.assert_close(model.logits(model(ids, positions)), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_transformers_opens_lower_precision(model_of, tokenizer, tmp_path, dtype):
+    """In the type that config.json names, with the same values; the balance bias in float32."""
+    model = model_of()
+    save_model(tmp_path / "model", model, tokenizer, dtype=dtype)
+    peer = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert peer.dtype == dtype
+    theirs, ours = peer.state_dict(), load_model(tmp_path / "model").state_dict()
+    assert torch.equal(theirs["model.norm.weight"].float(), ours["norm.weight"])
+    assert torch.equal(theirs["model.embed_tokens.weight"], model.embed.weight.to(dtype))
+    bias_E = theirs["model.layers.1.mlp.gate.e_score_correction_bias"]
+    assert bias_E.dtype == torch.float32
+    assert torch.equal(bias_E, model.routers()[0].bias_E)
+
+
 # torch says so of a shared expert of width 0.
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_what_transformers_writes_is_read(any_model, tokenizer, tmp_path):
@@ -165,7 +195,7 @@ def test_a_failed_write_leaves_the_old_folder(model_of, tokenizer, tmp_path, mon
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("octavo.weights.hf.save_file", full)
+    monkeypatch.setattr("octavo.checkpoint.write_all", full)
     with pytest.raises(StorageError, match=r"cannot write .*model.*No space left on device"):
         save_model(tmp_path / "model", model_of("qwen3"), tokenizer)
     assert_same_model(load_model(tmp_path / "model"), model_of())

@@ -1,30 +1,44 @@
 """Model folders in the Hugging Face layout, in and out: `transformers`, vLLM and llama.cpp's converter open them as is.
 
-`config.json`, `generation_config.json`, `model.safetensors`, the tokenizer's files, and `mtp.safetensors` where there
-are MTP layers: apart, because the released layout numbers them as further layers, which most readers do not expect.
+`config.json`, `generation_config.json`, `model.safetensors` (or shards and their index), the tokenizer's files, and
+`mtp.safetensors` where there are MTP layers: apart, because the released layout numbers them as further layers, which
+most readers do not expect.
 """
 
 import json
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+import torch
 
 from octavo.checkpoint import write_folder
-from octavo.errors import CheckpointError
 from octavo.model.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
+from octavo.weights.fill import build_model
+from octavo.weights.fp8 import block_of
 from octavo.weights.hf_config import from_hugging_face, to_hugging_face
 from octavo.weights.names import hugging_face_views
+from octavo.weights.safetensors import MTP_WEIGHTS, SafetensorsSource, read_object
+from octavo.weights.safetensors_write import write_sharded, write_tensors
 
-_WEIGHTS, _MTP_WEIGHTS = "model.safetensors", "mtp.safetensors"
+SHARD_BYTES = 5_000_000_000
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Types that weights can be saved in, by the name that config.json gives them."""
 
 
-def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer) -> None:
-    """Write a model folder, whole or not at all. Raises StorageError; CheckpointError for shapes without a layout."""
-    config = to_hugging_face(model.config)
+def save_model(
+    folder: Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    dtype: torch.dtype = torch.float32,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a model folder, whole or not at all. Peak memory is the model and one tensor.
+
+    `dtype` is one of `DTYPES`; float32 keeps every bit. A larger model lies in files of at most `shard_bytes`. Raises
+    StorageError; CheckpointError for shapes without a layout and for values that `dtype` cannot hold.
+    """
+    names = {each: name for name, each in DTYPES.items()}
+    config = to_hugging_face(model.config) | {"torch_dtype": names[dtype]}
     end_ids = sorted(tokenizer.end_ids)
     pad_id = tokenizer.token_id("<|endoftext|>")
     config |= {
@@ -38,64 +52,24 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer) -> None:
         (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (unfinished / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
         tokenizer.save(unfinished)
-        _save_tensors(unfinished / _WEIGHTS, main)
+        write_sharded(unfinished, main, dtype, shard_bytes)
         if mtp:
-            _save_tensors(unfinished / _MTP_WEIGHTS, mtp)
+            write_tensors(unfinished / MTP_WEIGHTS, mtp, dtype)
 
 
 def load_model(folder: Path) -> Transformer:
-    """Read a model folder. Raises CheckpointError naming the file, and the tensor that is missing or misshapen."""
+    """Read a model folder, in float32. Peak memory is the model and one tensor.
+
+    Raises CheckpointError naming the file, and the tensor that is missing or misshapen; then nothing was allocated.
+    """
     path = folder / "config.json"
-    config = from_hugging_face(_read_config(path), str(path))
-    model = Transformer.empty(config)
-    main, mtp = hugging_face_views(model)
-    _load_tensors(folder / _WEIGHTS, main)
-    if mtp:
-        _load_tensors(folder / _MTP_WEIGHTS, mtp)
-    return model
+    values = read_object(path, "a model config")
+    block = block_of(values, str(path))
+    config = from_hugging_face(values, str(path))
+    with SafetensorsSource(folder, block) as source:
+        return build_model(config, source)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer and chat template of a model folder."""
     return Tokenizer.load(folder)
-
-
-def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
-
-
-def _load_tensors(path: Path, views: dict[str, Tensor]) -> None:
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            missing, unexpected = sorted(views.keys() - names), sorted(names - views.keys())
-            if missing or unexpected:
-                what = f"{missing[0]} is missing" if missing else f"{unexpected[0]} is not part of the config's model"
-                raise CheckpointError(f"{path}: {what} ({len(missing)} missing, {len(unexpected)} unexpected tensors)")
-            for name, view in views.items():
-                shape = tuple(file.get_slice(name).get_shape())
-                if shape != tuple(view.shape):
-                    raise CheckpointError(f"{path}: {name} has shape {shape}, the config says {tuple(view.shape)}")
-                view.copy_(file.get_tensor(name))
-                if not view.isfinite().all():
-                    raise CheckpointError(f"{path}: {name} holds NaN or infinity: use an earlier checkpoint")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; expected a whole model folder") from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {_one_line(error)}") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; expected a model folder") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: expected a model config in JSON: {_one_line(error)}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: expected a model config, a JSON object, got {type(values).__name__}")
-    return values
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
