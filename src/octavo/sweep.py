@@ -1,0 +1,246 @@
+"""`octavo run RECIPE --sweep`: runs that differ in one thing, each over several seeds, and one table to compare them.
+
+A sweep is a folder of ordinary run folders, `<sweep>/<value>/seed-<n>`, so it goes on where it was, and any run in it
+can be opened by itself. A stage that an earlier run of the sweep has made already (equal fingerprint: the same config,
+seed and inputs) is linked instead of made again: usually everything above the stage that differs.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from octavo.config import Config
+from octavo.console import Display, interval, plain_table
+from octavo.errors import ConfigError, OctavoError
+from octavo.evals import statistics
+from octavo.evals.evaluate import Evaluation
+from octavo.press import Press
+from octavo.recipe import Recipe, identities, load_recipe
+from octavo.rundir import RunDir
+from octavo.stages.evaluate import EvalStage
+from octavo.storage import read_json, write_json
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What differs, and how often each is run."""
+
+    key: str
+    values: tuple[str, ...]
+    seeds: int
+
+    @staticmethod
+    def parse(text: str, seeds: int) -> "SweepPlan":
+        """`grpo.policy.kind=dapo,dr_grpo`; commas inside brackets belong to a value. Raises ConfigError."""
+        key, equals, listed = text.partition("=")
+        values = tuple(value.strip() for value in re.split(r",(?![^\[{]*[\]}])", listed))
+        if not equals or not key.strip() or not all(values):
+            raise ConfigError(f"--sweep {text!r}: expected KEY=VALUE,VALUE,... as in zero.policy.kind=dapo,grpo")
+        if len(values) < 2 or len(set(map(_folder_name, values))) < len(values):
+            raise ConfigError(f"--sweep {text!r}: expected at least two values, all different")
+        if key.strip() == "seed":
+            raise ConfigError("--sweep seed=...: seeds are not compared but repeated; use --seeds with another key")
+        return SweepPlan(key.strip(), values, seeds)
+
+
+class Variant(Config):
+    """All runs of one value, measured on the same held-out problems."""
+
+    value: str
+    seeds: tuple[int, ...]
+    pass_at_1: float
+    """Mean over seeds."""
+    low: float
+    high: float
+    """Ends of its 95% interval, clustered by problem."""
+    by_seed: tuple[float, ...]
+    """pass@1 of each run, in the order of `seeds`."""
+    difference: float | None = None
+    """To the first value, paired by problem; None: it is the first."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p_value: float | None = None
+    """Two-sided, of no difference on problems like these; says nothing of other training seeds: see `by_seed`."""
+
+    @property
+    def worst(self) -> float:
+        return min(self.by_seed)
+
+
+class SweepResult(Config):
+    """The closing table as data: sweep.json."""
+
+    recipe: str
+    key: str
+    stage: str
+    """The `eval` stage that is compared."""
+    problems: int
+    variants: tuple[Variant, ...]
+
+
+def run_sweep(
+    recipe: str, overrides: Sequence[str], plan: SweepPlan, folder: Path, display: Display, dry_run: bool = False
+) -> SweepResult | None:
+    """Run what is not finished, write `<folder>/sweep.json`, return it (None for a dry run). Raises as `Press` does."""
+    first = load_recipe(recipe, overrides).seed
+    seeds = tuple(range(first, first + plan.seeds))
+    runs = {
+        (value, seed): load_recipe(recipe, [*overrides, f"{plan.key}={value}", f"seed={seed}"])
+        for value, seed in product(plan.values, seeds)
+    }
+    compared = _compared_stage(next(iter(runs.values())))
+    folders = {run: folder / _folder_name(run[0]) / f"seed-{run[1]}" for run in runs}
+    for number, (run, loaded) in enumerate(runs.items(), start=1):
+        display.note(f"Run {number} of {len(runs)}: {plan.key}={run[0]}, seed {run[1]}, in {folders[run]}")
+        if dry_run:
+            Press(loaded, folders[run], display).show_plan()
+            continue
+        with RunDir(folders[run]).lock():
+            _link_finished(loaded, folders[run], [other for other in folders.values() if other != folders[run]])
+        Press(loaded, folders[run], display).run()
+    if dry_run:
+        return None
+    evaluations = {run: _evaluation(folders[run], compared) for run in runs}
+    result = SweepResult(
+        recipe=recipe,
+        key=plan.key,
+        stage=compared,
+        problems=len(next(iter(evaluations.values())).records),
+        variants=tuple(_variants(plan, seeds, evaluations)),
+    )
+    write_json(folder / "sweep.json", result.dump())
+    return result
+
+
+def print_sweep(result: SweepResult, console: Console | None = None) -> None:
+    """One row a value."""
+    table = plain_table(f"{result.key}, measured by {result.stage} on {result.problems} held-out problems")
+    for name in ("value", "seeds", "pass@1", "95% interval", "worst seed", "best seed", "difference", "its 95%", "p"):
+        table.add_column(name, justify="left" if name == "value" else "right")
+    for variant in result.variants:
+        compared = variant.difference is not None and variant.p_value is not None
+        table.add_row(
+            variant.value,
+            str(len(variant.seeds)),
+            f"{variant.pass_at_1:.1%}",
+            interval(variant.low, variant.high),
+            f"{variant.worst:.1%}",
+            f"{max(variant.by_seed):.1%}",
+            f"{variant.difference:+.1%}" if compared else "-",
+            interval(variant.difference_low, variant.difference_high),
+            f"{variant.p_value:.3f}" if compared else "-",
+        )
+    console = console or Console()
+    console.print(table)
+    console.print(
+        f"Differences are to {result.variants[0].value}, paired by problem. p speaks of these runs on problems like "
+        "these; whether another training seed would agree, the worst and best seed show.",
+        highlight=False,
+    )
+
+
+def _compared_stage(recipe: Recipe) -> str:
+    """The evaluation of the recipe's result, else its last one."""
+    measures = {name: stage for name, stage in recipe.stages.items() if isinstance(stage, EvalStage) and stage.model}
+    if not measures:
+        raise ConfigError(f"recipe {recipe.name} has no eval stage, so there is nothing to compare: add one")
+    of_result = [name for name, stage in measures.items() if stage.model == recipe.result]
+    return of_result[-1] if of_result else list(measures)[-1]
+
+
+def _link_finished(recipe: Recipe, folder: Path, others: Sequence[Path]) -> None:
+    """Link every stage that is missing here and that another run of the sweep has finished, with equal fingerprint."""
+    run = RunDir(folder)
+    ledger = {entry.stage: entry for entry in run.read_ledger()} if run.ledger_path.exists() else {}
+    for name, identity in identities(recipe).items():
+        if run.stage(name).path.exists():
+            continue
+        for other in map(RunDir, others):
+            if not _has_finished(other, name, identity.fingerprint):
+                continue
+            entry = next((entry for entry in other.read_ledger() if entry.stage == name), None)
+            if entry is None:
+                continue
+            unfinished = run.path / f".{name}.linking"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(other.stage(name).path, unfinished, copy_function=_link)
+            unfinished.rename(run.stage(name).path)
+            ledger[name] = entry
+            break
+    if ledger:
+        run.write_ledger(ledger[name] for name in recipe.stages if name in ledger)
+
+
+def _has_finished(run: RunDir, stage: str, fingerprint: str) -> bool:
+    try:
+        manifest = run.stage(stage).read_manifest()
+        known = run.ledger_path.exists()
+    except OctavoError:
+        return False
+    return known and manifest is not None and manifest.status == "finished" and manifest.fingerprint == fingerprint
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for the file, or a copy where the file system has no such thing. Finished files never change."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _evaluation(folder: Path, stage: str) -> Evaluation:
+    path = RunDir(folder).stage(stage).evaluation
+    return Evaluation.parse(read_json(path), str(path))
+
+
+def _variants(
+    plan: SweepPlan, seeds: tuple[int, ...], evaluations: dict[tuple[str, int], Evaluation]
+) -> Iterator[Variant]:
+    """Only problems of which every run could grade a sample are compared."""
+    graded = [
+        {record.id for record in evaluation.records if any(correct is not None for correct in record.correct)}
+        for evaluation in evaluations.values()
+    ]
+    common = sorted(set.intersection(*graded))
+    baseline: np.ndarray | None = None
+    for value in plan.values:
+        by_run = [_samples(evaluations[value, seed], common) for seed in seeds]
+        shares = np.array([[sum(samples) / len(samples) for samples in run] for run in by_run])
+        pooled = statistics.pass_at_1([list(chain(*of_problem)) for of_problem in zip(*by_run, strict=True)])
+        variant = Variant(
+            value=value,
+            seeds=seeds,
+            pass_at_1=float(shares.mean()),
+            low=pooled.low,
+            high=pooled.high,
+            by_seed=tuple(shares.mean(axis=1).tolist()),
+        )
+        if baseline is None:
+            baseline = shares.mean(axis=0)
+            yield variant
+            continue
+        compared = statistics.compare(baseline.tolist(), shares.mean(axis=0).tolist())
+        yield variant.model_copy(
+            update={
+                "difference": compared.difference,
+                "difference_low": compared.low,
+                "difference_high": compared.high,
+                "p_value": compared.p_value,
+            }
+        )
+
+
+def _samples(evaluation: Evaluation, ids: Sequence[str]) -> list[list[bool]]:
+    records = {record.id: record for record in evaluation.records}
+    return [[correct for correct in records[name].correct if correct is not None] for name in ids]
+
+
+def _folder_name(value: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-.") or "empty"
