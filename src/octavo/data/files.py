@@ -25,27 +25,27 @@ from octavo.text.messages import Document
 _TEXT = (".txt", ".md")
 _KINDS = (*_TEXT, ".jsonl", ".parquet")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-_DAMAGED = (EOFError, lzma.LZMAError, zlib.error, pyarrow.ArrowException)
-_EXPECTED = f"{', '.join(_KINDS)}, each also with {', '.join(_COMPRESSIONS)}"
+DAMAGED = (EOFError, lzma.LZMAError, zlib.error, pyarrow.ArrowException)
+"""What reading a damaged file raises, beside OSError."""
 _File = BinaryIO | BufferedIOBase
 
 
-def find_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def find_files(paths: Sequence[str | os.PathLike[str]], kinds: Sequence[str] = _KINDS) -> list[Path]:
     """Files named by files, folders (whole, without hidden ones and those of other kinds) and glob patterns.
 
     In the order given, sorted by path within a folder or pattern, each file once. Raises DataError for a path or
-    pattern that names nothing, and for a named file of unknown kind.
+    pattern that names nothing, and for a named file that is not of `kinds`.
     """
     found: list[Path] = []
     for path in paths:
         path = os.path.expanduser(path)
         if os.path.exists(path) or not glob.has_magic(path):
-            found += _files_at(Path(path))
+            found += _files_at(Path(path), kinds)
         else:
             matches = sorted(glob.glob(path, recursive=True))
             if not matches:
                 raise DataError(f"{path}: no file matches this pattern")
-            found += [file for match in matches for file in _files_at(Path(match))]
+            found += [file for match in matches for file in _files_at(Path(match), kinds)]
     return list({file.resolve(): file for file in found}.values())
 
 
@@ -56,9 +56,9 @@ def read_documents(path: Path, separator: str | None) -> Iterator[Document]:
     """
     if separator == "":
         raise ConfigError("separator must not be empty; leave it out to read a file as one document")
-    kind, compression = _kind(path)
+    kind, compression = kind_of(path, _KINDS)
     try:
-        with _open(path, compression) as file:
+        with open_file(path, compression) as file:
             if kind in _TEXT:
                 yield from _read_text(path, file, separator)
             elif kind == ".jsonl":
@@ -67,37 +67,20 @@ def read_documents(path: Path, separator: str | None) -> Iterator[Document]:
                 yield from _read_parquet(path, file)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file or folder") from error
-    except (OSError, *_DAMAGED) as error:
+    except (OSError, *DAMAGED) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
-def _files_at(path: Path) -> list[Path]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if not path.is_dir():
-        _kind(path)
-        return [path]
-    inside = sorted(file for file in path.rglob("*") if file.is_file() and _split(file)[0] in _KINDS)
-    files = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    if not files:
-        raise DataError(f"{path}: the folder has no file of a known kind ({_EXPECTED})")
-    return files
-
-
-def _split(path: Path) -> tuple[str, str]:
-    """Kind and compression by the name: ('.jsonl', '.gz')."""
-    stem, suffix = os.path.splitext(path.name.lower())
-    return (os.path.splitext(stem)[1], suffix) if suffix in _COMPRESSIONS else (suffix, "")
-
-
-def _kind(path: Path) -> tuple[str, str]:
+def kind_of(path: Path, kinds: Sequence[str]) -> tuple[str, str]:
+    """Kind and compression by the name: ('.jsonl', '.gz'). Raises DataError for another kind than `kinds`."""
     kind, compression = _split(path)
-    if kind not in _KINDS:
-        raise DataError(f"{path}: unknown kind of file; expected {_EXPECTED}")
+    if kind not in kinds:
+        raise DataError(f"{path}: unknown kind of file; expected {_expected(kinds)}")
     return kind, compression
 
 
-def _open(path: Path, compression: str) -> _File:
+def open_file(path: Path, compression: str) -> _File:
+    """The bytes of a file, decompressed as they are read."""
     if compression == ".gz":
         return gzip.open(path, "rb")
     if compression == ".bz2":
@@ -110,8 +93,41 @@ def _open(path: Path, compression: str) -> _File:
     return open(path, "rb")
 
 
+def decode(data: bytes, path: Path, offset: int = 0) -> str:
+    """UTF-8 without the byte-order mark; `offset` is where `data` begins in the file. Raises DataError."""
+    mark = codecs.BOM_UTF8 if offset == 0 else b""
+    try:
+        return data.removeprefix(mark).decode()
+    except UnicodeDecodeError as error:
+        at = offset + error.start + (len(mark) if data.startswith(mark) else 0)
+        raise DataError(f"{path}: not UTF-8 at byte {at}: convert the file to UTF-8") from error
+
+
+def _files_at(path: Path, kinds: Sequence[str]) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        kind_of(path, kinds)
+        return [path]
+    inside = sorted(file for file in path.rglob("*") if file.is_file() and _split(file)[0] in kinds)
+    files = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    if not files:
+        raise DataError(f"{path}: the folder has no file of a known kind ({_expected(kinds)})")
+    return files
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """Kind and compression by the name: ('.jsonl', '.gz')."""
+    stem, suffix = os.path.splitext(path.name.lower())
+    return (os.path.splitext(stem)[1], suffix) if suffix in _COMPRESSIONS else (suffix, "")
+
+
+def _expected(kinds: Sequence[str]) -> str:
+    return f"{', '.join(kinds)}, each also with {', '.join(_COMPRESSIONS)}"
+
+
 def _read_text(path: Path, file: _File, separator: str | None) -> Iterator[Document]:
-    text = _decode(file.read(), path, 0)
+    text = decode(file.read(), path)
     for part in [text] if separator is None else text.split(separator):
         if part.strip():
             yield Document(text=part)
@@ -120,7 +136,7 @@ def _read_text(path: Path, file: _File, separator: str | None) -> Iterator[Docum
 def _read_jsonl(path: Path, file: _File) -> Iterator[Document]:
     offset = 0
     for number, line in enumerate(file, start=1):
-        text = _decode(line, path, offset)
+        text = decode(line, path, offset)
         offset += len(line)
         if not text.strip():
             continue
@@ -147,13 +163,3 @@ def _read_parquet(path: Path, file: _File) -> Iterator[Document]:
 def _unless_blank(document: Document) -> Iterator[Document]:
     if document.text is None or document.text.strip():
         yield document
-
-
-def _decode(data: bytes, path: Path, offset: int) -> str:
-    """UTF-8 without the byte-order mark; `offset` is where `data` begins in the file."""
-    mark = codecs.BOM_UTF8 if offset == 0 else b""
-    try:
-        return data.removeprefix(mark).decode()
-    except UnicodeDecodeError as error:
-        at = offset + error.start + (len(mark) if data.startswith(mark) else 0)
-        raise DataError(f"{path}: not UTF-8 at byte {at}: convert the file to UTF-8") from error

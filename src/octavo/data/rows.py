@@ -20,15 +20,15 @@ def document_from_row(row: Mapping[str, Any], where: str) -> Document:
     """
     present = {key for key in COLUMNS if row.get(key) is not None}
     if "text" in present:
-        return Document(text=_string(row, "text", where))
+        return Document(text=read_text(row, "text", where))
     if "messages" in present:
-        return Document(messages=_messages(row["messages"], where))
+        return Document(messages=read_messages(row["messages"], where))
     if present >= {"prompt", "completion"}:
-        return _exchange(_string(row, "prompt", where), _string(row, "completion", where))
+        return _exchange(read_text(row, "prompt", where), read_text(row, "completion", where))
     if present >= {"question", "answer"}:
-        answer = _string(row, "answer", where)
-        reply = format_reply(_string(row, "reasoning", where), answer) if "reasoning" in present else answer
-        return _exchange(_string(row, "question", where), reply)
+        answer = read_text(row, "answer", where)
+        reply = format_reply(read_text(row, "reasoning", where), answer) if "reasoning" in present else answer
+        return _exchange(read_text(row, "question", where), reply)
     raise DataError(f"{where}: expected {_EXPECTED}, got {', '.join(map(str, row)) or 'no column'}")
 
 
@@ -36,22 +36,24 @@ def _exchange(prompt: str, reply: str) -> Document:
     return Document(messages=(Message("user", prompt), Message("assistant", reply)))
 
 
-def _messages(turns: Any, where: str) -> tuple[Message, ...]:
+def read_messages(turns: Any, where: str, column: str = "messages") -> tuple[Message, ...]:
+    """A list of objects with role, content and, if apart, reasoning_content or reasoning. Raises DataError."""
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, Mapping) for turn in turns):
-        raise DataError(f"{where}: messages must be a list of objects with role and content")
+        raise DataError(f"{where}: {column} must be a list of objects with role and content")
     messages = []
     for number, turn in enumerate(turns):
-        at = f"{where}: messages[{number}]"
+        at = f"{where}: {column}[{number}]"
         if turn.get("role") not in get_args(Role):
             raise DataError(f"{at}: role must be one of {', '.join(get_args(Role))}, got {turn.get('role')!r}")
         reasoning = next((key for key in ("reasoning_content", "reasoning") if turn.get(key) is not None), None)
         messages.append(
-            Message(turn["role"], _string(turn, "content", at), _string(turn, reasoning, at) if reasoning else None)
+            Message(turn["role"], read_text(turn, "content", at), read_text(turn, reasoning, at) if reasoning else None)
         )
     return tuple(messages)
 
 
-def _string(row: Mapping[str, Any], key: str, where: str) -> str:
+def read_text(row: Mapping[str, Any], key: str, where: str) -> str:
+    """The string under `key`. Raises DataError for another type, or text that UTF-8 cannot say."""
     value = row.get(key)
     if not isinstance(value, str):
         raise DataError(f"{where}: {key} must be a string, got {type(value).__name__}")

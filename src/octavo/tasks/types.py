@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from octavo.text.messages import Message
+
 Split = Literal["train", "held_out"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -21,6 +23,8 @@ class Problem:
     answer: str
     language: str = "en"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    context: tuple[Message, ...] = ()
+    """What stands before the question: a system message, earlier turns."""
 
 
 class GradeStatus(StrEnum):

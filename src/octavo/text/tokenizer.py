@@ -52,6 +52,10 @@ class Tokenizer:
             raise CheckpointError(f"tokenizer: no token {token!r} among its {self.vocab_size}")
         return found
 
+    def same_vocabulary(self, other: Tokenizer) -> bool:
+        """Whether every id means the same token in both."""
+        return self._backend.get_vocab() == other._backend.get_vocab()
+
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: `<think>` and the other tags are one id each, control tokens are never produced."""
         return self.encode_batch([text])[0]
@@ -63,9 +67,9 @@ class Tokenizer:
         except TypeError as error:
             raise DataError("text holds a lone surrogate (half of a UTF-16 pair): remove it") from error
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens left out; bytes that are not UTF-8 become U+FFFD."""
-        return self._backend.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], show_control: bool = False) -> str:
+        """Text of ids, control tokens left out unless shown; bytes that are not UTF-8 become U+FFFD."""
+        return self._backend.decode(ids, skip_special_tokens=not show_control)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
