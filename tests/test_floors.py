@@ -17,7 +17,7 @@ FLOORS = {
     2: ("weights", "data", "tasks", "checkpoint", "disclosure", "parallel"),
     3: ("engine", "train"),
     4: ("evals", "serve", "report", "plan"),
-    5: ("console", "clock", "stages", "recipe", "press", "models", "chat", "assess", "doctor", "cli"),
+    5: ("console", "clock", "pull", "stages", "recipe", "press", "models", "chat", "assess", "doctor", "cli"),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 
@@ -28,6 +28,7 @@ CARRIERS = {"octavo.data.batch", "octavo.tasks.types"}
 STRANGERS = {("train", "engine"), ("engine", "train"), ("text", "model"), ("model", "text"), ("losses", "model")}
 
 NO_TORCH = ("text", "errors", "config", "storage", "rundir", "console", "cli", "tasks.types", "model.config")
+NO_TORCH += ("models", "pull.fetch", "pull.table")
 
 
 def modules() -> list[str]:

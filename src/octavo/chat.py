@@ -17,7 +17,7 @@ from octavo.tasks.types import Completion, CompletionRequest, SamplingParams
 from octavo.text.messages import Message
 from octavo.text.template import TAG_TOKENS, encode_prompt, parse_reply
 from octavo.text.tokenizer import Tokenizer
-from octavo.weights.hf import load_model, load_tokenizer
+from octavo.weights.open import open_model
 
 Part = Literal["reasoning", "answer", "outside"]
 _PART_AFTER: dict[str, Part] = dict(zip(TAG_TOKENS, ("reasoning", "outside", "answer", "outside"), strict=True))
@@ -163,11 +163,10 @@ class _Printer:
         self._console.print(Text(text, style=_STYLES[part]), end="", soft_wrap=True)
 
 
-def open_conversation(path: Path, params: SamplingParams, system: str | None) -> Conversation:
+def open_conversation(name: str | Path, params: SamplingParams, system: str | None) -> Conversation:
     """Load MODEL for a conversation on this terminal. Raises CheckpointError."""
-    folder = find_model(path)
-    tokenizer = load_tokenizer(folder)
-    engine = Engine(load_model(folder), tokenizer, EngineConfig(max_rows=1))
+    model, tokenizer = open_model(find_model(name))
+    engine = Engine(model, tokenizer, EngineConfig(max_rows=1))
     return Conversation(engine, tokenizer, params, system, Console(file=sys.stdout))
 
 

