@@ -108,7 +108,8 @@ def test_whatever_is_typed_is_a_name_or_an_error_of_one_line(text):
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(98_362_432, "98 MB"), (271_000_000, "0.27 GB"), (15_238_000_000, "15.2 GB"), (0, "0 MB")]
+    ("count", "said"),
+    [(98_362_432, "98 MB"), (271_000_000, "0.27 GB"), (15_238_000_000, "15.2 GB"), (258_000, "0.3 MB")],
 )
 def test_gigabytes(count, said):
     assert gigabytes(count) == said

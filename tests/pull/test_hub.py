@@ -183,7 +183,7 @@ def test_one_gguf_file(hub, cache):
 def test_a_full_disk_is_said_before_the_transfer(hub, cache, monkeypatch):
     hub.add(NAME)
     monkeypatch.setattr("octavo.pull.cache.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-    with pytest.raises(StorageError, match=r"0 MB are still to be fetched .* OCTAVO_CACHE"):
+    with pytest.raises(StorageError, match=r"0.3 MB are still to be fetched .* OCTAVO_CACHE"):
         fetch(cache)
     assert hub.ranges("model.safetensors") == []
 
@@ -192,7 +192,7 @@ def test_what_does_not_fit_into_memory_is_said_before_the_transfer(hub, cache, m
     hub.add(NAME)
     monkeypatch.setattr("octavo.pull.fetch.psutil.virtual_memory", lambda: type("Memory", (), {"total": 1000}))
     pull(NAME, cache, PlainMeter(sys.stdout))
-    assert "this machine has 0 MB" in capsys.readouterr().out
+    assert "this machine has 0.0 MB" in capsys.readouterr().out
 
 
 def test_a_file_that_is_not_the_pinned_one_is_not_fetched(hub, cache):

@@ -115,7 +115,7 @@ def model_in(folder: Path) -> Path | None:
 
 
 def gigabytes(count: int) -> str:
-    """`98 MB`, `0.27 GB`, `15.2 GB`; 10^9 bytes."""
+    """`0.3 MB`, `98 MB`, `0.27 GB`, `15.2 GB`; 10^9 bytes."""
     if count < 100_000_000:
-        return f"{count / 1e6:.0f} MB"
+        return f"{count / 1e6:.{1 if count < 1e7 else 0}f} MB"
     return f"{count / 1e9:.{2 if count < 1e10 else 1}f} GB"
