@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 
 from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.types import Problem
+from octavo.text.messages import Message
 
 PROBLEM = Problem(id="p", task="t", question="2 + 2?", answer="4")
 
@@ -16,6 +19,15 @@ def test_words_around_a_question():
         ("system", "Be brief."),
         ("user", "2 + 2? Box it."),
     ]
+
+
+def test_what_stands_before_the_question_is_kept_and_its_system_message_wins():
+    config = AskingConfig(system="Be brief.")
+    before = (Message("user", "Hello"), Message("assistant", "Hi"))
+    asked = config.messages(dataclasses.replace(PROBLEM, context=before))
+    assert [message.role for message in asked] == ["system", "user", "assistant", "user"]
+    asked = config.messages(dataclasses.replace(PROBLEM, context=(Message("system", "Be long."),)))
+    assert [message.content for message in asked] == ["Be long.", "2 + 2?"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""How reinforcement learning is watched, and its best weights chosen: accuracy on problems set apart.
+"""How training is watched, and its best weights chosen: accuracy on problems set apart.
 
-They are of the train split, under a seed of their own: held-out problems are for the closing table alone, and choosing
-weights by them would flatter it.
+They are the tasks' validation problems: held-out ones are for the closing table alone, and choosing weights by them
+would flatter it.
 """
 
 from pydantic import Field
@@ -38,8 +38,8 @@ def validation(
     asking: AskingConfig = PLAINLY,
 ) -> HeldOut:
     """Score = share of right answers, of those that could be graded; the same problems and draws at every call."""
+    problems = [mixture.validation_problem(seed, index) for index in range(config.problems)]
     seed = derive_seed(seed, "validation")
-    problems = [mixture.problem("train", seed, index) for index in range(config.problems)]
     requests = [
         CompletionRequest(
             prompt_ids=asking.prompt(tokenizer, problem),

@@ -21,7 +21,7 @@ class AskingConfig(Config):
     """Words around a question, and where the answer stands in a reply."""
 
     system: str | None = None
-    """System message."""
+    """System message, where the problem brings none."""
     suffix: str = ""
     """Put behind every question, as "\\nGive the final answer between <answer> and </answer>."."""
     reading: Literal["tags", "boxed", "last_number"] = "tags"
@@ -30,8 +30,10 @@ class AskingConfig(Config):
 
     def messages(self, problem: Problem) -> tuple[Message, ...]:
         """The conversation up to where the model answers."""
-        asked = Message("user", problem.question + self.suffix)
-        return (asked,) if self.system is None else (Message("system", self.system), asked)
+        asked = (*problem.context, Message("user", problem.question + self.suffix))
+        if self.system is None or asked[0].role == "system":
+            return asked
+        return (Message("system", self.system), *asked)
 
     def prompt(self, tokenizer: Tokenizer, problem: Problem) -> tuple[int, ...]:
         """Ids of that conversation."""

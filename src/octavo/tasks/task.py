@@ -8,6 +8,7 @@ from octavo.errors import ConfigError
 from octavo.tasks import answers
 from octavo.tasks.time_limit import TimeLimitExceeded, call_within
 from octavo.tasks.types import Grade, GradeStatus, Problem, Split
+from octavo.world import derive_seed
 
 # Period of the order in which a mixture deals its tasks; weights are kept to one part in this.
 _MIXTURE_SLOTS = 1000
@@ -23,6 +24,10 @@ class Task(ABC):
     @abstractmethod
     def problem(self, split: Split, seed: int, index: int) -> Problem:
         """Return problem number `index` (from 0, unbounded) of stream `seed`; OctavoError if there is none."""
+
+    def validation_problem(self, seed: int, index: int) -> Problem:
+        """A problem to choose weights by, never a held-out one. Here: of the train split, under a seed of its own."""
+        return self.problem("train", derive_seed(seed, "validation"), index)
 
     @abstractmethod
     def score(self, problem: Problem, answer: str) -> float:
@@ -72,9 +77,13 @@ class TaskMixture:
 
     def problem(self, split: Split, seed: int, index: int) -> Problem:
         """Return problem number `index` of the mixture."""
-        period, slot = divmod(index, _MIXTURE_SLOTS)
-        position, rank = self._slots[slot]
-        return self.tasks[position].problem(split, seed, period * self._per_period[position] + rank)
+        task, number = self._deal(index)
+        return task.problem(split, seed, number)
+
+    def validation_problem(self, seed: int, index: int) -> Problem:
+        """Return validation problem number `index` of the mixture."""
+        task, number = self._deal(index)
+        return task.validation_problem(seed, number)
 
     def task_of(self, problem: Problem) -> Task:
         """Return the task that posed `problem`. Raises KeyError for a problem of another mixture."""
@@ -83,6 +92,12 @@ class TaskMixture:
     def grade(self, problem: Problem, answer: str | None) -> Grade:
         """Grade with the task that posed the problem."""
         return self.task_of(problem).grade(problem, answer)
+
+    def _deal(self, index: int) -> tuple[Task, int]:
+        """Whose turn it is, and which of that task's problems."""
+        period, slot = divmod(index, _MIXTURE_SLOTS)
+        position, rank = self._slots[slot]
+        return self.tasks[position], period * self._per_period[position] + rank
 
 
 def _deal(weights: Sequence[float], slots: int) -> list[tuple[int, int]]:
