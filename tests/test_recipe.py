@@ -82,7 +82,7 @@ def test_overrides_have_a_short_form(key):
         ("base.tokenizer=tokeniser", "stages.base.tokenizer: no stage is named 'tokeniser' (did you mean tokenizer?)"),
         ("base.tokenizer=samples", "stages.base.tokenizer: stage 'samples' does not stand above"),
         ("base.tokenizer=base", "stages.base.tokenizer: stage 'base' does not stand above"),
-        ("tuned.model=tokenizer", "expected a stage of kind pretrain or sft or grpo or distill, but 'tokenizer' is"),
+        ("tuned.model=tokenizer", "distill or on_policy_distill, but 'tokenizer' is"),
         ("tuned.data=base", "stages.tuned.data: expected a stage of kind sample, but 'base' is pretrain"),
         ("tuned.corpus={kind: files, paths: [x]}", "expected either data (a sample stage) or corpus"),
         ("base.start=base", "expected either tokenizer and model"),

@@ -24,7 +24,7 @@ from octavo.engine.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.stages import AnyStage
-from octavo.stages.corpora import SolutionsCorpus, corpus_files
+from octavo.stages.corpora import SolutionsCorpus
 from octavo.stages.stage import MODEL_KINDS
 from octavo.tasks.asking import AskingConfig
 from octavo.tasks.build import TaskConfig
@@ -192,7 +192,7 @@ def identities(recipe: Recipe) -> dict[str, Identity]:
             "config": stage.dump(),
             "seed": recipe.stage_seed(name),
             "inputs": {field: made[source].fingerprint for field, source in stage.inputs().items()},
-            "files": corpus_files(stage.read_corpus()) | (task_files if "tasks" in stage.uses else {}),
+            "files": stage.files() | (task_files if "tasks" in stage.uses else {}),
         }
         for shared in stage.uses:
             facts[shared] = plain[shared]

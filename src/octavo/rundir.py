@@ -4,7 +4,7 @@
     <run>/ledger.json        LedgerEntry of each stage: what was spent
     <run>/summary.json       SummaryRow of each model: the closing table as data
     <run>/<stage>/           manifest.json, metrics.jsonl, rollouts.jsonl, samples.jsonl, evaluation.json,
-                             model/ (Hugging Face layout), state/ (training checkpoints)
+                             text_score.json, model/ (Hugging Face layout), state/ (training checkpoints)
 
 A row of `metrics.jsonl` is {"step": int, <metric name>: float, ...}; every row of a JSONL file that is written during
 training has its `step`, so that a resumed run can drop what the lost steps had written.
@@ -137,6 +137,10 @@ class StageDir:
     @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
+
+    @property
+    def text_score(self) -> Path:
+        return self.path / "text_score.json"
 
     @property
     def manifest(self) -> Path:

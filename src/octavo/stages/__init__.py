@@ -11,13 +11,25 @@ from pydantic import Field
 from octavo.stages.distill import DistillStage
 from octavo.stages.evaluate import EvalStage
 from octavo.stages.grpo import GRPOStage
+from octavo.stages.on_policy_distill import OnPolicyDistillStage
+from octavo.stages.open import OpenStage
 from octavo.stages.pretrain import PretrainStage
 from octavo.stages.sample import SampleStage
 from octavo.stages.sft import SFTStage
+from octavo.stages.text_score import TextScoreStage
 from octavo.stages.tokenizer import TokenizerStage
 
 AnyStage = Annotated[
-    TokenizerStage | PretrainStage | SFTStage | DistillStage | GRPOStage | SampleStage | EvalStage,
+    TokenizerStage
+    | OpenStage
+    | PretrainStage
+    | SFTStage
+    | DistillStage
+    | OnPolicyDistillStage
+    | GRPOStage
+    | SampleStage
+    | EvalStage
+    | TextScoreStage,
     Field(discriminator="kind"),
 ]
 """Any stage; `kind` says which."""

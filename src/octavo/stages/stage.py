@@ -11,7 +11,7 @@ from octavo.engine.config import EngineConfig
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.model.transformer import Transformer
 from octavo.rundir import StageDir, SummaryRow
-from octavo.stages.corpora import FilesCorpus, SolutionsCorpus
+from octavo.stages.corpora import FilesCorpus, SolutionsCorpus, corpus_files
 from octavo.stages.cost import Cost
 from octavo.stages.meter import Meter
 from octavo.tasks.asking import AskingConfig
@@ -20,7 +20,7 @@ from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import load_model, load_tokenizer
 from octavo.world import World
 
-MODEL_KINDS = ("pretrain", "sft", "grpo", "distill")
+MODEL_KINDS = ("open", "pretrain", "sft", "grpo", "distill", "on_policy_distill")
 """Kinds that leave a model."""
 
 
@@ -57,6 +57,10 @@ class Stage(Config):
     def read_corpus(self) -> FilesCorpus | SolutionsCorpus | None:
         """The corpus that it reads, if any."""
         return None
+
+    def files(self) -> dict[str, str]:
+        """Path -> sha256 of what it reads from outside the run. Raises DataError where something is missing."""
+        return corpus_files(self.read_corpus())
 
     def summary_row(self, folder: StageDir) -> SummaryRow | None:
         """What the finished stage adds to the closing table."""

@@ -1,0 +1,55 @@
+"""Kind `on_policy_distill`."""
+
+from typing import ClassVar, Literal
+
+from octavo.engine.engine import Engine
+from octavo.errors import ConfigError
+from octavo.stages.cost import Cost, generation_cost, training_cost
+from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.tasks.build import build_mixture
+from octavo.tasks.types import Problem
+from octavo.train.on_policy_distill import OnPolicyDistillConfig, distill_on_policy
+from octavo.weights.hf import save_model
+
+
+class OnPolicyDistillStage(OnPolicyDistillConfig, Stage):
+    """A small model answers the recipe's problems, and a larger one with the same tokenizer says how likely each of its
+    words was."""
+
+    kind: Literal["on_policy_distill"]
+    model: str
+    """Stage whose model is the student."""
+    teacher: str
+    """Stage whose model is the teacher."""
+    accepts: ClassVar = {"model": MODEL_KINDS, "teacher": MODEL_KINDS}
+    uses: ClassVar = ("tasks", "asking")
+
+    def run(self, workshop: Workshop) -> Cost:
+        student, tokenizer = load(workshop, "model")
+        teacher, teachers = load(workshop, "teacher")
+        if not tokenizer.same_vocabulary(teachers):
+            raise ConfigError(
+                f"{workshop.folder.path.name}: {self.model} and {self.teacher} have different vocabularies, so one "
+                "cannot judge the other's tokens; distil from samples instead (kinds sample and distill)"
+            )
+
+        def encode(problem: Problem) -> tuple[int, ...]:
+            return workshop.asking.prompt(tokenizer, problem)
+
+        result = distill_on_policy(
+            student,
+            teacher,
+            Engine(student, tokenizer, workshop.engine),
+            build_mixture(list(workshop.tasks.values())),
+            encode,
+            self,
+            workshop.world,
+            workshop.folder,
+            workshop.seed,
+            workshop.meter,
+        )
+        save_model(workshop.folder.model, student, tokenizer)
+        context = self.max_completion_tokens
+        learned = training_cost(student.config, result.tokens, context)
+        judged = generation_cost(teacher.config, result.tokens, context)
+        return Cost(learned.tokens + judged.tokens, learned.flops + judged.flops)
