@@ -137,7 +137,7 @@ def test_a_verifier_that_raises_is_no_score_and_nothing_is_lost(capsys, recipe, 
 
     monkeypatch.setattr(ReasoningGymTask, "score", score)
     # An untrained model seldom gives an answer at all; here every text is one.
-    monkeypatch.setattr("octavo.evals.evaluate.parse_reply", lambda text: type("Reply", (), {"answer": "1"}))
+    monkeypatch.setattr("octavo.tasks.asking.parse_reply", lambda text: type("Reply", (), {"answer": "1"}))
     code, _, err = octavo(capsys, "eval", run_folder)
     assert code == 2
     assert "nothing could be graded; first failure: error: gcd: RuntimeError: out of chalk" in err

@@ -13,31 +13,33 @@ from octavo.evals.evaluate import Evaluation, EvaluationConfig, Scores, evaluate
 from octavo.models import find_model
 from octavo.recipe import Recipe, parse_recipe
 from octavo.rundir import RunDir
+from octavo.tasks.asking import PLAINLY
 from octavo.tasks.build import TaskConfig, build_mixture
 from octavo.tasks.gym import ReasoningGymConfig
 from octavo.tasks.jsonl import JsonlTaskConfig
-from octavo.weights.hf import load_model, load_tokenizer
+from octavo.weights.open import open_model
 
 
-def assess(path: Path, specs: list[str], settings: dict[str, Any]) -> Evaluation:
+def assess(name: str | Path, specs: list[str], settings: dict[str, Any]) -> Evaluation:
     """Evaluate MODEL on `specs` (empty: its recipe's tasks); `settings` override those of the recipe, or the defaults.
 
     Raises ConfigError, DataError, CheckpointError or GradingError.
     """
-    folder = find_model(path)
-    recipe = recipe_of(path)
+    path = find_model(name)
+    recipe = recipe_of(Path(name))
     if specs:
         tasks = [parse_task(spec) for spec in specs]
     elif recipe is not None:
         tasks = list(recipe.labelled_tasks().values())
     else:
-        raise ConfigError(f"{path} is no run folder, so it has no tasks of its own: name a task, such as chain_sum")
+        raise ConfigError(f"{name} is no run folder, so it has no tasks of its own: name a task, such as chain_sum")
     defaults = recipe.evaluation if recipe is not None else EvaluationConfig()
     config = EvaluationConfig.parse(defaults.dump() | settings, "evaluation")
     mixture = build_mixture(tasks)
-    tokenizer = load_tokenizer(folder)
-    engine = Engine(load_model(folder), tokenizer, recipe.engine if recipe is not None else None)
-    return evaluate(engine, tokenizer, mixture, config)
+    model, tokenizer = open_model(path)
+    engine = Engine(model, tokenizer, recipe.engine if recipe is not None else None)
+    asking = recipe.asking if recipe is not None else PLAINLY
+    return evaluate(engine, tokenizer, mixture, config, asking)
 
 
 def parse_task(spec: str) -> TaskConfig:
@@ -59,6 +61,8 @@ def parse_task(spec: str) -> TaskConfig:
 
 def recipe_of(path: Path) -> Recipe | None:
     """The recipe of a run folder, or of a stage or model folder inside one."""
+    if not path.exists():
+        return None
     for folder in (path, *path.absolute().parents[:2]):
         config = RunDir(folder).config_path
         if config.is_file():
