@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import DataError, StorageError
-from octavo.storage import append_jsonl, read_json, read_jsonl, truncate_after_step, write_atomic, write_json
+from octavo.storage import (
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    replacing,
+    truncate_after_step,
+    write_atomic,
+    write_json,
+)
 
 
 def full_disk(*_):
@@ -36,6 +44,27 @@ def test_a_full_disk_leaves_the_old_file_and_names_the_path(tmp_path, monkeypatc
     assert str(caught.value) == f"cannot write {path}: No space left on device; free some space and run again"
     assert caught.value.exit_code == 3
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_filled_piece_by_piece(tmp_path):
+    """It takes its place when the body is done; a body that fails leaves the old one, and nothing else."""
+    path = tmp_path / "x.bin"
+    with replacing(path) as unfinished:
+        for piece in (b"one", b"two"):
+            with open(unfinished, "ab") as file:
+                file.write(piece)
+        assert not path.exists()
+    assert path.read_bytes() == b"onetwo"
+
+    def fail():
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(b"three")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail()
+    assert path.read_bytes() == b"onetwo"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -39,28 +39,38 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace the file: afterwards, and after a crash at any moment, it is the old one or the new one, whole.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file: the body fills the empty one that it is given, which then takes the place of `path`.
 
-    Raises StorageError (disk full, no permission); the old file is then intact.
+    Afterwards, and after a crash at any moment, `path` is the old file or the new one, whole. If the body fails, it is
+    the old one. Raises StorageError (disk full, no permission).
     """
-    data = content.encode() if isinstance(content, str) else content
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             try:
                 os.fchmod(descriptor, 0o644)  # mkstemp makes files that only their owner may read
-                write_all(descriptor, data)
+                yield Path(name)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.replace(temporary, path)
+            os.replace(name, path)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(name)
             raise
         fsync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Replace the file by one of this content, as `replacing` does.
+
+    Raises StorageError (disk full, no permission); the old file is then intact.
+    """
+    with replacing(path) as unfinished, open(unfinished, "wb", buffering=0) as file:
+        write_all(file.fileno(), content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any) -> None:
