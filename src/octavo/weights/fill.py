@@ -28,8 +28,7 @@ def build_model(config: ModelConfig, source: TensorSource) -> Transformer:
     model of terabytes takes no memory. Raises CheckpointError naming the file, and the tensor where it is one.
     """
     _check_size(config, source)
-    with torch.device("meta"):
-        blueprint = Transformer(config)
+    blueprint = Transformer.blueprint(config)
     _check_tensors(blueprint, source)
     _check_memory(blueprint, source)
     model = Transformer.empty(config)
