@@ -40,7 +40,8 @@ def _random_model(config: ModelConfig, seed: int = 0) -> Transformer:
             if parameter.ndim == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
         for router in model.routers():
-            router.bias_E.normal_(0, 0.1)
+            if router.bias_E is not None:
+                router.bias_E.normal_(0, 0.1)
     return model.eval()
 
 
@@ -84,7 +85,8 @@ def write_for_transformers(tmp_path):
         main, mtp = hugging_face_views(model)
         tensors = {name: tensor.contiguous() for name, tensor in (main | mtp).items()}
         save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        (tmp_path / "config.json").write_text(json.dumps(to_hugging_face(model.config) | values))
+        config = to_hugging_face(model.config) | {"eos_token_id": None} | values
+        (tmp_path / "config.json").write_text(json.dumps(config))
         return tmp_path
 
     return write

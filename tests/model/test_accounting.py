@@ -88,7 +88,8 @@ def configs(draw):
             "kv_heads": kv_heads,
             "head_dim": 2 * size(1, 4),
             "qkv_bias": draw(st.booleans()),
-            "qk_norm": draw(st.booleans()),
+            "qk_norm": draw(st.sampled_from([None, "head", "projection"])),
+            "sliding_window": draw(st.none() | st.integers(1, 9)),
         }
     if draw(st.booleans()):
         experts = size(1, 8)
@@ -98,6 +99,7 @@ def configs(draw):
             "expert_width": 4 * size(1, 4),
             "shared_experts": size(0, 2),
             "leading_dense_layers": size(0, values["layers"]),
+            "scoring": draw(st.sampled_from(["sigmoid", "softmax"])),
         }
     return ModelConfig.parse(values)
 
@@ -141,6 +143,152 @@ def test_deepseek_v3():
     assert 61 * 128 * (192 + 128) == 61 * 40960
 
 
+# Total and active parameters of published config.json, what concerns shapes. Totals are those of the released tensors
+# (for Mistral and Llama also what their authors and tools print to the last digit).
+PUBLISHED = {
+    "DeepSeek-V2-Lite": (
+        DEEPSEEK_V3
+        | {
+            "model_type": "deepseek_v2",
+            "vocab_size": 102400,
+            "hidden_size": 2048,
+            "intermediate_size": 10944,
+            "moe_intermediate_size": 1408,
+            "num_hidden_layers": 27,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 16,
+            "n_shared_experts": 2,
+            "n_routed_experts": 64,
+            "routed_scaling_factor": 1.0,
+            "q_lora_rank": None,
+            "topk_method": "greedy",
+            "n_group": 1,
+            "topk_group": 1,
+            "num_experts_per_tok": 6,
+            "first_k_dense_replace": 1,
+            "norm_topk_prob": False,
+            "scoring_func": "softmax",
+        },
+        15_706_484_224,
+        (2.2e9, 2.5e9),  # "2.4B"
+    ),
+    "DeepSeek-V2": (
+        DEEPSEEK_V3
+        | {
+            "model_type": "deepseek_v2",
+            "vocab_size": 102400,
+            "hidden_size": 5120,
+            "intermediate_size": 12288,
+            "moe_intermediate_size": 1536,
+            "num_hidden_layers": 60,
+            "n_shared_experts": 2,
+            "n_routed_experts": 160,
+            "routed_scaling_factor": 16.0,
+            "topk_method": "group_limited_greedy",
+            "n_group": 8,
+            "topk_group": 3,
+            "num_experts_per_tok": 6,
+            "first_k_dense_replace": 1,
+            "norm_topk_prob": False,
+            "scoring_func": "softmax",
+        },
+        235_741_434_880,
+        (20.5e9, 21.5e9),  # "21B"
+    ),
+    "Qwen3-30B-A3B": (
+        {
+            "model_type": "qwen3_moe",
+            "vocab_size": 151936,
+            "hidden_size": 2048,
+            "intermediate_size": 6144,
+            "moe_intermediate_size": 768,
+            "num_hidden_layers": 48,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+            "max_position_embeddings": 40960,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 1000000.0,
+        },
+        30_532_122_624,
+        (3.0e9, 3.4e9),  # "3.3B", with the whole input embedding
+    ),
+    "OLMoE-1B-7B": (
+        {
+            "model_type": "olmoe",
+            "vocab_size": 50304,
+            "hidden_size": 2048,
+            "intermediate_size": 1024,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 16,
+            "num_experts": 64,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": False,
+            "clip_qkv": None,
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-05,
+        },
+        6_919_161_856,
+        (1.1e9, 1.3e9),  # "1B"
+    ),
+    "Mistral-7B-v0.1": (
+        {
+            "model_type": "mistral",
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "sliding_window": 4096,
+            "max_position_embeddings": 32768,
+            "rms_norm_eps": 1e-05,
+        },
+        7_241_732_096,
+        (7.0e9, 7.2e9),
+    ),
+    "Llama-3.2-1B": (
+        {
+            "model_type": "llama",
+            "vocab_size": 128256,
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 64,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 131072,
+            "rms_norm_eps": 1e-05,
+        },
+        1_235_814_400,
+        (1.235e9, 1.236e9),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models(name):
+    values, total, (least, most) = PUBLISHED[name]
+    accounting = Accounting.of(from_hugging_face(values | {"num_nextn_predict_layers": 0}, "config.json"))
+    assert accounting.total_parameters == total
+    assert least < accounting.active_parameters < most
+
+
+def test_a_sliding_window_caps_what_a_token_attends_to(dense):
+    full, windowed = Accounting.of(dense()), Accounting.of(dense(attention={"sliding_window": 100}))
+    assert windowed.forward_flops_per_token(60) == full.forward_flops_per_token(60)
+    assert windowed.forward_flops_per_token(5000) == full.forward_flops_per_token(100)
+    assert windowed.training_flops_per_token(5000) == full.training_flops_per_token(100)
+    assert windowed.cache_bytes_per_token() == full.cache_bytes_per_token()
+
+
 def peer_flops(config, tokens, backward):
     """Counted by torch in transformers' model, with attention and experts as plain products."""
     values = to_hugging_face(config)
@@ -156,13 +304,19 @@ def peer_flops(config, tokens, backward):
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("kind", ["mla", "mla, query rank", "gqa"])
+MOE = {"scoring": "softmax", "experts": 8, "experts_per_token": 3, "expert_width": 12, "shared_experts": 0}
+
+
+@pytest.mark.parametrize("kind", ["mla", "mla, query rank", "gqa", "deepseek_v2", "qwen3_moe", "olmoe"])
 def test_flops_against_a_count(kind, sparse, dense):
     """Exactly. (Eager attention computes the whole square, so each token attends to all.)"""
     config = {
         "mla": lambda: sparse(),
         "mla, query rank": lambda: sparse(attention={"q_rank": 10}, moe={"leading_dense_layers": 0}),
         "gqa": lambda: dense(attention={"qkv_bias": True, "head_dim": 6}),
+        "deepseek_v2": lambda: sparse(moe={"scoring": "softmax", "normalize_gates": False}),
+        "qwen3_moe": lambda: dense(attention={"qk_norm": "head"}, moe=MOE),
+        "olmoe": lambda: dense(attention={"qk_norm": "projection"}, moe=MOE | {"leading_dense_layers": 0}),
     }[kind]()
     accounting, tokens = Accounting.of(config), 12
     assert tokens * accounting.forward_flops_per_token(tokens) == peer_flops(config, tokens, backward=False)

@@ -8,10 +8,15 @@ from octavo.model.cache import CacheStep
 ARCHITECTURES = {
     "mla": lambda sparse, dense: sparse(),
     "mla, query rank, yarn": lambda sparse, dense: sparse(
-        attention={"q_rank": 10}, max_positions=256, yarn={"factor": 4.0, "original_max_positions": 64}
+        attention={"q_rank": 10},
+        max_positions=256,
+        rope_scaling={"kind": "yarn", "factor": 4.0, "original_max_positions": 64},
     ),
     "gqa": lambda sparse, dense: dense(attention={"qkv_bias": True}),
-    "gqa, head norms, one kv head": lambda sparse, dense: dense(attention={"qk_norm": True, "kv_heads": 1}),
+    "gqa, head norms, one kv head": lambda sparse, dense: dense(attention={"qk_norm": "head", "kv_heads": 1}),
+    "gqa, norm over all heads": lambda sparse, dense: dense(attention={"qk_norm": "projection"}),
+    "gqa, window": lambda sparse, dense: dense(attention={"sliding_window": 4}),
+    "gqa, window of one token": lambda sparse, dense: dense(attention={"sliding_window": 1}),
     "gqa, heads unshared": lambda sparse, dense: dense(attention={"kv_heads": 4}),
 }
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -162,6 +167,15 @@ def test_where_new_tokens_go_and_what_they_see():
     seen = (step.hidden_BTL == 0).int().tolist()
     assert seen == [[[1, 1, 1, 0], [1, 1, 1, 1]], [[1, 0, 0, 0], [1, 1, 0, 0]]]
     assert torch.isneginf(step.hidden_BTL[1, 0, 1:]).all()
+
+
+def test_a_window_hides_what_lies_far_back():
+    """What all rows have left behind is not even looked at."""
+    step = CacheStep.of(torch.tensor([4, 6]), tokens=2, dtype=torch.float32, window=3)
+    assert (step.first, step.longest) == (2, 8)
+    seen = (step.hidden_BTL == 0).int().tolist()  # of cached positions 2 to 7
+    assert seen == [[[1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 0, 0]], [[0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]]]
+    assert CacheStep.of(torch.tensor([2, 6]), tokens=1, dtype=torch.float32, window=3).first == 0
 
 
 def test_a_full_cache_is_our_own_mistake(sparse, random_model):

@@ -23,7 +23,10 @@ MLA_MODEL = ModelConfig.parse(
     }
 )
 GQA_MODEL = ModelConfig.parse(
-    MLA_MODEL.dump() | {"moe": None, "attention": {"kind": "gqa", "heads": 4, "kv_heads": 2, "qk_norm": True}}
+    MLA_MODEL.dump() | {"moe": None, "attention": {"kind": "gqa", "heads": 4, "kv_heads": 2, "qk_norm": "head"}}
+)
+WINDOW_MODEL = ModelConfig.parse(
+    MLA_MODEL.dump() | {"moe": None, "attention": {"kind": "gqa", "heads": 4, "kv_heads": 2, "sliding_window": 4}}
 )
 
 
@@ -41,7 +44,7 @@ def positions_of(rows):
     return torch.stack([torch.cat([torch.arange(length) for length in row]) for row in rows])
 
 
-@pytest.mark.parametrize("config", [MLA_MODEL, GQA_MODEL], ids=["mla", "gqa"])
+@pytest.mark.parametrize("config", [MLA_MODEL, GQA_MODEL, WINDOW_MODEL], ids=["mla", "gqa", "window"])
 def test_packed_equals_separate(config):
     torch.manual_seed(0)
     model = Transformer(config)
@@ -75,7 +78,7 @@ def test_packed_equals_separate(config):
     check()
 
 
-@pytest.mark.parametrize("config", [MLA_MODEL, GQA_MODEL], ids=["mla", "gqa"])
+@pytest.mark.parametrize("config", [MLA_MODEL, GQA_MODEL, WINDOW_MODEL], ids=["mla", "gqa", "window"])
 def test_branches_equal_documents_that_repeat_what_is_shared(config):
     """One trunk of 5 tokens; branches that continue its first 5, 5, 3 and 1 tokens; another document and its branch."""
     torch.manual_seed(0)

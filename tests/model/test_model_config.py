@@ -21,7 +21,25 @@ from octavo.model.config import ModelConfig
         ({"vocab_size": 0}, r"vocab_size: should be greater than 0, got 0"),
         ({"layers": 1.5}, r"layers: .* got 1.5"),
         ({"norm_eps": 0.0}, r"norm_eps: should be greater than 0, got 0.0"),
-        ({"yarn": {"factor": 1.0, "original_max_positions": 64}}, r"yarn.factor: should be greater than 1, got 1.0"),
+        (
+            {"rope_scaling": {"kind": "yarn", "factor": 0.5, "original_max_positions": 64}},
+            r"rope_scaling.factor: should be greater than or equal to 1, got 0.5",
+        ),
+        (
+            {"rope_scaling": {"kind": "yarn", "factor": 2.0, "original_max_positions": 64, "mscale": 0.7}},
+            r"rope_scaling: mscale and mscale_all_dim must be set together, or neither",
+        ),
+        (
+            {
+                "rope_scaling": {"kind": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+                | {"original_max_positions": 64}
+            },
+            r"rope_scaling: high_freq_factor \(4.0\) must exceed low_freq_factor \(4.0\)",
+        ),
+        ({"rope_scaling": {"kind": "dynamic", "factor": 2.0}}, r"rope_scaling.kind: unknown value 'dynamic'"),
+        ({"rope_scaling": {"factor": 2.0}}, r"rope_scaling.kind is missing"),
+        ({"rope_theta": 1.0}, r"rope_theta: should be greater than 1, got 1.0"),
+        ({"moe": {"scoring": "tanh"}}, r"moe.scoring: should be 'sigmoid' or 'softmax', got 'tanh'"),
         ({"widht": 16}, r"unknown key widht \(did you mean width\?\)"),
         ({"attention": {"kv_head": 2}}, r"unknown key attention.kv_head"),
         ({"attention": {"kind": "mqa"}}, r"attention.kind: unknown value 'mqa'"),
@@ -41,6 +59,8 @@ def test_sparse_shapes(sparse, values, message):
         ({"attention": {"head_dim": 5}}, r"the head size must be even for RoPE, got 5"),
         ({"attention": {"heads": 16, "kv_heads": 16}}, r"the head size must be even for RoPE, got 1"),
         ({"attention": {"kv_rank": 4}}, r"unknown key attention.kv_rank"),
+        ({"attention": {"qk_norm": True}}, r"attention.qk_norm: should be 'head' or 'projection', got True"),
+        ({"attention": {"sliding_window": 0}}, r"attention.sliding_window: should be greater than 0, got 0"),
     ],
 )
 def test_dense_shapes(dense, values, message):
@@ -50,7 +70,8 @@ def test_dense_shapes(dense, values, message):
 
 
 def test_configs_survive_writing(sparse, dense):
-    for config in (sparse(yarn={"factor": 4.0, "original_max_positions": 64}), dense(attention={"qk_norm": True})):
+    yarn = {"kind": "yarn", "factor": 4.0, "original_max_positions": 64}
+    for config in (sparse(rope_scaling=yarn), dense(attention={"qk_norm": "head", "sliding_window": 8})):
         assert ModelConfig.parse(config.dump()) == config
 
 

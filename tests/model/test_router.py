@@ -3,6 +3,8 @@
 Shapes: `R` tokens, `E` experts, `K` chosen experts.
 """
 
+import functools
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -32,6 +34,21 @@ def decision(routing, row=0):
     """Expert -> gate of one token."""
     pairs = zip(routing.experts_RK[row].tolist(), routing.gates_RK[row].tolist(), strict=True)
     return {expert: pytest.approx(gate, abs=1e-6) for expert, gate in pairs}
+
+
+def route(router, x):
+    """What a forward pass of the whole model does."""
+    routing = router(x)
+    router.count_load()
+    return routing
+
+
+def softmax_router(scores_RE, **config):
+    """As `router_of`, for scores that are given up to a factor for each token."""
+    router, x = router_of([[0.5] * len(scores) for scores in scores_RE], scoring="softmax", **config)
+    with torch.no_grad():
+        router.weight.copy_(torch.tensor(scores_RE).log().T)
+    return router, x
 
 
 def test_the_best_scores_are_chosen_and_normalized():
@@ -86,40 +103,57 @@ def test_groups_of_one_expert():
 def test_load_counts_each_token_once_while_training():
     router, x = router_of([[0.9, 0.2, 0.6, 0.3], [0.1, 0.4, 0.3, 0.4], [0.8, 0.1, 0.7, 0.1]])
     router.train()
-    router(x)
+    route(router, x)
     assert router.load_E.tolist() == [2, 1, 2, 1]
-    router(x[:1])  # a second micro-batch adds to the first
+    route(router, x[:1])  # a second micro-batch adds to the first
     assert router.take_load().tolist() == [3, 1, 3, 1]
     assert router.take_load().tolist() == [0, 0, 0, 0]
 
 
 def test_load_is_not_counted_outside_training():
     router, x = router_of([[0.9, 0.2, 0.6, 0.3]])
-    router(x)
+    route(router, x)
     router.train()
     with torch.no_grad():
-        router(x)
+        route(router, x)
     with torch.inference_mode():
-        router(x)
+        route(router, x)
     assert router.load_E.tolist() == [0, 0, 0, 0]
     assert router.routing is None
 
 
-def test_load_is_counted_once_under_recomputation():
-    """Also where the router is run a second time as a whole, because what comes after it needs the gates again."""
-    router, x = router_of([[0.9, 0.2, 0.6, 0.3], [0.1, 0.4, 0.3, 0.4]])
-    router.train()
-    x.requires_grad_()
-    checkpoint(lambda x: router(x).gates_RK.exp().square().sum(), x, use_reentrant=False).backward()
-    assert router.take_load().sum() == 4
+def test_load_is_counted_once_under_recomputation(sparse, random_model):
+    """Blocks that are run a second time for their gradients, the router among them, count as often as others."""
+    model = random_model(sparse(mtp_layers=1)).train()
+    ids, positions = torch.randint(0, 50, (2, 9)), torch.arange(9).expand(2, 9)
+
+    def loads():
+        hidden = model(ids, positions)
+        (hidden.square().sum() + model.mtp_hidden(hidden, ids, positions)[0].square().sum()).backward()
+        return [router.take_load() for router in model.routers()]
+
+    expected, calls = loads(), 0
+    for block in (*model.layers, model.mtp[0].block):
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    inner = model.routers()[0]
+
+    def seen(*_):
+        nonlocal calls
+        calls += 1
+
+    inner.register_forward_hook(seen)
+    found = loads()
+    assert calls == 2, "nothing was computed again"
+    assert [load.sum() for load in expected] == [2 * 9 * 3] * 3
+    assert all(map(torch.equal, found, expected))
 
 
 def test_taken_load_does_not_change_afterwards():
     router, x = router_of([[0.9, 0.2, 0.6, 0.3]])
     router.train()
-    router(x)
+    route(router, x)
     load = router.take_load()
-    router(x)
+    route(router, x)
     assert load.tolist() == [1, 0, 1, 0]
 
 
@@ -137,12 +171,12 @@ def test_updates_bring_balance():
         router.weight.normal_(0, 0.3)
     x_RD = torch.randn(256, 6) + 1.0
     router.train()
-    router(x_RD)
+    route(router, x_RD)
     before = router.take_load()
     for _ in range(300):
-        router(x_RD)
+        route(router, x_RD)
         router.update_bias(router.take_load(), rate=0.005)
-    router(x_RD)
+    route(router, x_RD)
     after = router.take_load()
     assert before.max() / before.mean() > 1.5
     assert after.max() / after.mean() < 1.1
@@ -176,3 +210,34 @@ def test_training_keeps_the_decision_for_the_balance_loss():
     assert router(x) is router.routing
     router.eval()(x)
     assert router.routing is None, "a later evaluation must not leave a graph behind"
+
+
+def test_softmax_scores_add_up_to_one():
+    router, x = softmax_router([[8.0, 1.0, 4.0, 3.0]])
+    routing = router(x)
+    assert decision(routing) == {0: 8 / 12, 2: 4 / 12}
+    torch.testing.assert_close(routing.scores_RE[0], torch.tensor([8.0, 1.0, 4.0, 3.0]) / 16)
+    router, x = softmax_router([[8.0, 1.0, 4.0, 3.0]], normalize_gates=False, routed_scale=16.0)
+    assert decision(router(x)) == {0: 8.0, 2: 4.0}
+
+
+def test_softmax_groups_are_chosen_by_their_best():
+    """Three groups of three. The best are 8, 6 and 7: the second group is out, though its two best add to more."""
+    scores = [[8.0, 2.0, 1.0, 6.0, 5.0, 3.0, 7.0, 1.0, 2.0]]
+    values = {"groups": 3, "experts_per_token": 3, "normalize_gates": False, "routed_scale": 35.0}
+    router, x = softmax_router(scores, groups_per_token=2, **values)
+    assert decision(router(x)) in ({0: 8.0, 6: 7.0, 1: 2.0}, {0: 8.0, 6: 7.0, 8: 2.0})
+    router, x = softmax_router(scores, groups_per_token=1, **values)
+    assert decision(router(x)) == {0: 8.0, 1: 2.0, 2: 1.0}
+
+
+def test_softmax_has_no_bias():
+    """Nothing to save, nothing to update; the load is counted all the same."""
+    router, x = softmax_router([[8.0, 1.0, 4.0, 3.0]])
+    assert router.state_dict().keys() == {"weight"}
+    route(router.train(), x)
+    load = router.take_load()
+    assert load.tolist() == [1, 0, 1, 0]
+    before = router(x)
+    router.update_bias(load, rate=10.0)
+    assert torch.equal(router(x).gates_RK, before.gates_RK)

@@ -55,8 +55,8 @@ def test_tied_head(sparse, random_model):
 
 def test_empty_models_compute_once_filled(sparse, random_model):
     """Everything that is not read from a file is there: frequencies, counters."""
-    yarn = {"factor": 4.0, "original_max_positions": 64}
-    model = random_model(sparse(yarn=yarn, max_positions=256, mtp_layers=1))
+    yarn = {"kind": "yarn", "factor": 4.0, "original_max_positions": 64}
+    model = random_model(sparse(rope_scaling=yarn, max_positions=256, mtp_layers=1))
     empty = Transformer.empty(model.config)
     empty.load_state_dict(model.state_dict())
     ids, positions = torch.randint(0, 50, (1, 9)), torch.arange(9)[None]

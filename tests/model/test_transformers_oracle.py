@@ -10,7 +10,7 @@ from torch.nn import functional as F
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.enable_propagation()  # so that caplog hears its warnings
 
-YARN = {"factor": 4.0, "original_max_positions": 64, "mscale": 0.8, "mscale_all_dim": 1.2}
+YARN = {"kind": "yarn", "factor": 4.0, "original_max_positions": 64, "mscale": 0.8, "mscale_all_dim": 1.2}
 SPARSE = {
     "plain": {},
     "query rank": {"attention": {"q_rank": 10}},
@@ -24,12 +24,12 @@ SPARSE = {
     "two shared experts": {"moe": {"shared_experts": 2}},
     "no shared expert": {"moe": {"shared_experts": 0}},
     "all experts": {"moe": {"experts_per_token": 8}},
-    "yarn": {"max_positions": 256, "yarn": YARN},
+    "yarn": {"max_positions": 256, "rope_scaling": YARN},
     "yarn, query rank, groups": {
         "attention": {"q_rank": 10},
         "moe": {"groups": 2, "groups_per_token": 1},
         "max_positions": 256,
-        "yarn": YARN,
+        "rope_scaling": YARN,
     },
     "tied": {"tie_embeddings": True},
     "norm epsilon": {"norm_eps": 0.05, "attention": {"q_rank": 10}},
@@ -40,17 +40,39 @@ DENSE = {
     "llama, own head size": {"attention": {"head_dim": 10}},
     "llama, heads unshared": {"attention": {"kv_heads": 4}},
     "llama, norm epsilon": {"norm_eps": 0.05},
-    "llama, yarn": {"max_positions": 256, "yarn": YARN},
+    "llama, yarn": {"max_positions": 256, "rope_scaling": YARN},
     "qwen2": {"attention": {"qkv_bias": True}, "tie_embeddings": True},
     "qwen2, own head size": {"attention": {"qkv_bias": True, "head_dim": 6}},
-    "qwen3": {"attention": {"qk_norm": True, "head_dim": 10}},
+    "qwen3": {"attention": {"qk_norm": "head", "head_dim": 10}},
     "qwen3, one kv head, tied": {
-        "attention": {"qk_norm": True, "kv_heads": 1},
+        "attention": {"qk_norm": "head", "kv_heads": 1},
         "tie_embeddings": True,
         "norm_eps": 0.01,
     },
 }
-CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+MOE = {"scoring": "softmax", "experts": 8, "experts_per_token": 3, "expert_width": 12, "shared_experts": 0}
+DENSE |= {
+    "llama, linear": {"rope_scaling": {"kind": "linear", "factor": 4.0}},
+    "mistral, window": {"attention": {"sliding_window": 5}},
+    "qwen3_moe, gates not normalized": {"attention": {"qk_norm": "head"}, "moe": MOE | {"normalize_gates": False}},
+    "qwen3_moe, window": {"attention": {"qk_norm": "head", "sliding_window": 5}, "moe": MOE},
+    "olmoe": {"attention": {"qk_norm": "projection"}, "moe": MOE | {"leading_dense_layers": 0}},
+}
+V2 = {"scoring": "softmax", "normalize_gates": False}
+SPARSE |= {
+    "deepseek_v2": {"moe": V2},
+    "deepseek_v2, groups": {"moe": V2 | {"groups": 4, "groups_per_token": 2}},
+    "deepseek_v2, groups of one expert": {"moe": V2 | {"groups": 8, "groups_per_token": 4}},
+}
+CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "olmoe": "OlmoeForCausalLM",
+    "deepseek_v2": "DeepseekV2ForCausalLM",
+}
 
 
 def open_in_transformers(folder):
@@ -98,11 +120,11 @@ def compare(model, peer, gradients_of):
 # torch says so of a shared expert of width 0.
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("name", SPARSE)
-def test_deepseek_v3(name, sparse, random_model, write_for_transformers, gradients_of, caplog):
+def test_sparse(name, sparse, random_model, write_for_transformers, gradients_of, caplog):
     model = random_model(sparse(**SPARSE[name]))
     with caplog.at_level(logging.WARNING):
         peer = open_in_transformers(write_for_transformers(model))
-    assert type(peer).__name__ == "DeepseekV3ForCausalLM"
+    assert type(peer).__name__ == CLASSES.get(name.split(",")[0], "DeepseekV3ForCausalLM")
     assert caplog.records == []
     compare(model, peer, gradients_of)
 

@@ -17,12 +17,12 @@ _SHAPES = {
         "moe": _MOE | {"groups": 2, "groups_per_token": 1, "shared_experts": 2, "leading_dense_layers": 0},
         "tie_embeddings": True,
         "max_positions": 256,
-        "yarn": {"factor": 4.0, "original_max_positions": 64},
+        "rope_scaling": {"kind": "yarn", "factor": 4.0, "original_max_positions": 64},
     },
     "deepseek_v3, two mtp layers": {"attention": _MLA, "moe": _MOE, "mtp_layers": 2},
     "deepseek_v3, no shared expert": {"attention": _MLA, "moe": _MOE | {"shared_experts": 0}},
     "qwen2": {"attention": _GQA | {"qkv_bias": True}, "tie_embeddings": True},
-    "qwen3": {"attention": _GQA | {"qk_norm": True, "head_dim": 6}, "norm_eps": 1e-5},
+    "qwen3": {"attention": _GQA | {"qk_norm": "head", "head_dim": 6}, "norm_eps": 1e-5},
     "llama": {"attention": _GQA},
 }
 

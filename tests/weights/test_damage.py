@@ -56,7 +56,7 @@ def test_a_missing_file(folder, name, message):
 
 def test_no_folder(tmp_path):
     refused(tmp_path / "nowhere", r"nowhere/config.json: no such file; expected a model folder")
-    with pytest.raises(CheckpointError, match=r"nowhere/tokenizer_config.json: no such file"):
+    with pytest.raises(CheckpointError, match=r"nowhere/tokenizer.json: no such file"):
         load_tokenizer(tmp_path / "nowhere")
 
 
@@ -141,7 +141,7 @@ def test_config_and_weights_that_do_not_fit(folder):
         ("\udcff".encode("utf-8", "surrogateescape"), "expected a model config in JSON: 'utf-8' codec can't decode"),
         ("[" * 100_000, "expected a model config in JSON: maximum recursion depth exceeded"),
         ("{}", "model_type None is not supported"),
-        ('{"model_type": "gpt2"}', r"model_type 'gpt2' is not supported \(known: deepseek_v3, qwen2, qwen3, llama\)"),
+        ('{"model_type": "gpt2"}', r"model_type 'gpt2' is not supported \(known: deepseek_v2, "),
         ('{"model_type": ["llama"]}', r"model_type \['llama'\] is not supported"),
         ('{"model_type": "llama"}', "vocab_size is missing"),
     ],
@@ -159,11 +159,14 @@ def test_a_config_that_cannot_be_read(folder, text, message):
         ({"num_experts_per_tok": 99}, r"moe: experts_per_token \(99\) exceeds experts \(6\)"),
         ({"rope_theta": None}, "rope_theta: should be a valid number, got None"),
         ({"rope_scaling": "yarn"}, "the rotary parameters should be a group of keys, got 'yarn'"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, r"rope scaling 'llama3' is not supported \(known: default, yarn\)"),
+        (
+            {"rope_scaling": {"rope_type": "dynamic"}},
+            r"rope scaling 'dynamic' is not supported \(known: default, linear",
+        ),
         ({"rope_scaling": {"type": "yarn"}}, "factor is missing"),
         (
-            {"rope_scaling": {"type": "yarn", "factor": 4.0, "attention_factor": 2.0}},
-            "YaRN's temperature is supported as mscale and mscale_all_dim together, or neither",
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 2.0}},
+            "mscale and mscale_all_dim must be set together, or neither",
         ),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu', and only 'silu' is supported"),
         ({"attention_bias": True}, "attention_bias is True, and only False is supported"),

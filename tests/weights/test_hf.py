@@ -206,14 +206,15 @@ def test_models_without_a_layout_are_refused_before_writing(tokenizer, tmp_path)
     moe = {"experts": 4, "experts_per_token": 2, "expert_width": 8}
     gqa = {"kind": "gqa", "heads": 4, "kv_heads": 2}
     mla = {"kind": "mla", "heads": 2, "kv_rank": 12, "nope_dim": 8, "rope_dim": 4, "v_dim": 6}
-    yarn = {"factor": 4.0, "original_max_positions": 64, "mscale": 0.5, "mscale_all_dim": 0.0}
     for parts, message in [
-        ({"attention": gqa, "moe": moe}, "experts with grouped-query attention have no layout here yet"),
-        ({"attention": gqa | {"qkv_bias": True, "qk_norm": True}}, "qkv_bias together with attention.qk_norm"),
+        ({"attention": gqa, "moe": moe}, "the nearest, qwen3_moe, has attention.qk_norm 'head'"),
+        (
+            {"attention": gqa | {"qkv_bias": True, "qk_norm": "head"}},
+            "the nearest, qwen3, has attention.qkv_bias False",
+        ),
         ({"attention": mla}, "latent attention without experts has no Hugging Face layout"),
         ({"attention": mla, "moe": moe | {"groups": 4, "groups_per_token": 2}}, "groups of one expert"),
-        ({"attention": mla, "moe": moe, "yarn": yarn}, "yarn.mscale without yarn.mscale_all_dim"),
-        ({"attention": gqa, "mtp_layers": 1}, "multi-token prediction without experts"),
+        ({"attention": gqa, "mtp_layers": 1}, "the nearest, llama, has mtp_layers 0"),
     ]:
         with pytest.raises(CheckpointError, match=message):
             save_model(tmp_path / "model", Transformer(ModelConfig.parse(shape | parts)), tokenizer)

@@ -25,6 +25,8 @@ class Accounting:
     mtp_product_parameters: int
     mtp_attention_width: int
     cached_values_per_token: int
+    sliding_window: int | None
+    """Tokens that attention sees at most; None: all."""
 
     @staticmethod
     def of(config: ModelConfig) -> "Accounting":
@@ -55,20 +57,24 @@ class Accounting:
             mtp_product_parameters=mtp_product,
             mtp_attention_width=config.mtp_layers * attention.pair_values,
             cached_values_per_token=config.layers * attention.cached_values,
+            sliding_window=config.sliding_window,
         )
 
     def forward_flops_per_token(self, context: float) -> float:
-        """FLOPs of one token's forward pass that attends to `context` tokens (on average)."""
-        return 2 * self.product_parameters + 2 * self.attention_width * context
+        """FLOPs of one token's forward pass that attends to `context` tokens (on average; at most a sliding window)."""
+        return 2 * self.product_parameters + 2 * self.attention_width * self._seen(context)
 
     def training_flops_per_token(self, context: float) -> float:
         """FLOPs of one token's forward and backward pass, MTP included; `context` as above."""
-        mtp = 2 * self.mtp_product_parameters + 2 * self.mtp_attention_width * context
+        mtp = 2 * self.mtp_product_parameters + 2 * self.mtp_attention_width * self._seen(context)
         return 3 * (self.forward_flops_per_token(context) + mtp)
 
     def cache_bytes_per_token(self, bytes_per_value: int = 4) -> int:
         """Bytes that attention remembers of one token."""
         return self.cached_values_per_token * bytes_per_value
+
+    def _seen(self, context: float) -> float:
+        return context if self.sliding_window is None else min(context, self.sliding_window)
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,9 @@ def _attention(config: ModelConfig) -> _AttentionCost:
         return _AttentionCost(products + norms, products, pairs, attention.kv_rank + attention.rope_dim)
     query, keys = attention.heads * head, attention.kv_heads * head
     products = width * (query + 2 * keys) + query * width
-    extra = (query + 2 * keys if attention.qkv_bias else 0) + (2 * head if attention.qk_norm else 0)
-    return _AttentionCost(products + extra, products, attention.heads * 2 * head, 2 * keys)
+    bias = query + 2 * keys if attention.qkv_bias else 0
+    norms = {None: 0, "head": 2 * head, "projection": query + keys}[attention.qk_norm]
+    return _AttentionCost(products + bias + norms, products, attention.heads * 2 * head, 2 * keys)
 
 
 def _feed_forward(config: ModelConfig, layer: int) -> tuple[int, int]:

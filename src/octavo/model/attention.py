@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.model.cache import CacheStep
-from octavo.model.config import GQAConfig, MLAConfig, ModelConfig
+from octavo.model.config import GQAConfig, MLAConfig, ModelConfig, YarnConfig
 from octavo.model.layout import Layout
 from octavo.model.norm import RMSNorm
-from octavo.model.rope import rotate_halves, rotate_neighbours, yarn_mscale
+from octavo.model.rope import rotate_halves, rotate_neighbours, yarn_score_scale
 
 # The released models normalize their latents with this, whatever the rest of the model uses.
-_LATENT_NORM_EPS = 1e-6
+LATENT_NORM_EPS = 1e-6
+
+# With a sliding window, queries of a long document are taken in runs of so many tokens: each sees its own keys and a
+# window before them, so that neither work nor mask grows with the square of the document.
+_RUN = 512
 
 Rotation = tuple[Tensor, Tensor]
 
@@ -32,18 +36,18 @@ class MLA(nn.Module):
         self.rank, self.v_dim = attention.kv_rank, attention.v_dim
         width, query = config.width, attention.heads * config.head_dim
         self.scale = config.head_dim**-0.5
-        if config.yarn:
-            self.scale *= yarn_mscale(config.yarn.factor, config.yarn.mscale_all_dim) ** 2
+        if isinstance(config.rope_scaling, YarnConfig):
+            self.scale *= yarn_score_scale(config.rope_scaling)
         if attention.q_rank is None:
             self.q = nn.Linear(width, query, bias=False)
         else:
             self.q = nn.Sequential(
                 nn.Linear(width, attention.q_rank, bias=False),
-                RMSNorm(attention.q_rank, _LATENT_NORM_EPS),
+                RMSNorm(attention.q_rank, LATENT_NORM_EPS),
                 nn.Linear(attention.q_rank, query, bias=False),
             )
         self.kv_a = nn.Linear(width, self.rank + self.rope, bias=False)
-        self.kv_norm = RMSNorm(self.rank, _LATENT_NORM_EPS)
+        self.kv_norm = RMSNorm(self.rank, LATENT_NORM_EPS)
         self.kv_b = nn.Linear(self.rank, self.heads * (self.nope + self.v_dim), bias=False)
         self.o = nn.Linear(self.heads * self.v_dim, width, bias=False)
 
@@ -106,17 +110,21 @@ class MLA(nn.Module):
 
 
 class GQA(nn.Module):
-    """Query heads share key and value heads in groups; optional biases (Qwen2) and head norms (Qwen3)."""
+    """Query heads share key and value heads in groups; optional biases (Qwen2), norms of queries and keys over each
+    head (Qwen3) or over all heads (OLMoE), and a sliding window (Mistral)."""
 
     def __init__(self, config: ModelConfig, attention: GQAConfig):
         super().__init__()
         head = config.head_dim
         self.heads, self.kv_heads, self.scale = attention.heads, attention.kv_heads, head**-0.5
+        self.qk_norm, self.window = attention.qk_norm, attention.sliding_window
         self.q = nn.Linear(config.width, self.heads * head, bias=attention.qkv_bias)
         self.k = nn.Linear(config.width, self.kv_heads * head, bias=attention.qkv_bias)
         self.v = nn.Linear(config.width, self.kv_heads * head, bias=attention.qkv_bias)
-        self.q_norm = RMSNorm(head, config.norm_eps) if attention.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(head, config.norm_eps) if attention.qk_norm else nn.Identity()
+        if self.qk_norm:
+            whole = self.qk_norm == "projection"
+            self.q_norm = RMSNorm(self.heads * head if whole else head, config.norm_eps)
+            self.k_norm = RMSNorm(self.kv_heads * head if whole else head, config.norm_eps)
         self.o = nn.Linear(self.heads * head, config.width, bias=False)
 
     def forward(self, x_RD: Tensor, rotation: Rotation, layout: Layout) -> Tensor:
@@ -128,7 +136,7 @@ class GQA(nn.Module):
         q_BTNH, *new = self._project(x_BTD, rotation)
         for tensor_BULH, x_BTUH in zip(cached, new, strict=True):
             tensor_BULH.transpose(1, 2)[step.rows_B1, step.slots_BT] = x_BTUH
-        k_BULH, v_BULH = (tensor[:, :, : step.longest] for tensor in cached)
+        k_BULH, v_BULH = (tensor[:, :, step.first : step.longest] for tensor in cached)
         # Heads that share a key are neighbours: [B, U, (N / U) T, H], so that one product serves them all.
         q_BUGH = q_BTNH.transpose(1, 2).unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
         hidden = step.hidden_BTL.unsqueeze(1).repeat(1, 1, self.heads // self.kv_heads, 1)
@@ -137,16 +145,42 @@ class GQA(nn.Module):
         return self.o(out_BNTH.transpose(1, 2).flatten(-2))
 
     def _project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        q = self.q_norm(self.q(x).unflatten(-1, (self.heads, -1)))
-        k = self.k_norm(self.k(x).unflatten(-1, (self.kv_heads, -1)))
+        q, k = self.q(x), self.k(x)
+        if self.qk_norm == "projection":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = q.unflatten(-1, (self.heads, -1)), k.unflatten(-1, (self.kv_heads, -1))
+        if self.qk_norm == "head":
+            q, k = self.q_norm(q), self.k_norm(k)
         v = self.v(x).unflatten(-1, (self.kv_heads, -1))
         return rotate_halves(q, *rotation), rotate_halves(k, *rotation), v
 
     def _attend_causal(self, q_SLNH: Tensor, k_SLUH: Tensor, v_SLUH: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q_SLNH, k_SLUH, v_SLUH))
+        if self.window is not None and q.shape[2] > self.window:
+            return self._attend_window(q, k, v, self.window).transpose(1, 2)
         grouped = self.heads != self.kv_heads
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale, enable_gqa=grouped)
         return out.transpose(1, 2)
+
+    def _attend_window(self, q_SNLH: Tensor, k_SULH: Tensor, v_SULH: Tensor, window: int) -> Tensor:
+        """Causal attention to the last `window` tokens: [S, N, L, H]."""
+        grouped = self.heads != self.kv_heads
+        length = q_SNLH.shape[2]
+        outputs = []
+        for start in range(0, length, _RUN):
+            stop, first = min(start + _RUN, length), max(start - window + 1, 0)
+            queries, keys = (torch.arange(begin, stop, device=q_SNLH.device) for begin in (start, first))
+            back = queries[:, None] - keys
+            out = F.scaled_dot_product_attention(
+                q_SNLH[:, :, start:stop],
+                k_SULH[:, :, first:stop],
+                v_SULH[:, :, first:stop],
+                attn_mask=(back >= 0) & (back < window),
+                scale=self.scale,
+                enable_gqa=grouped,
+            )
+            outputs.append(out)
+        return torch.cat(outputs, dim=2)
 
 
 def build_attention(config: ModelConfig) -> MLA | GQA:

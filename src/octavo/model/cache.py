@@ -72,20 +72,27 @@ class Cache:
 class CacheStep:
     """Where the T new tokens of each row go, and what they may see. Built once a forward pass, used by every layer.
 
-    `hidden_BTL` is 0 where token t of row b may look at cached position l, and -inf elsewhere.
+    Cached positions `first` to `longest` - 1 are looked at, by some row: `hidden_BTL` covers these, and is 0 where
+    token t of row b may look, -inf elsewhere.
     """
 
     rows_B1: Tensor
     slots_BT: Tensor
     longest: int
     hidden_BTL: Tensor
+    first: int = 0
+    """Above 0 only where a sliding window has passed by what lies before it in all rows."""
 
     @staticmethod
-    def of(lengths_B: Tensor, tokens: int, dtype: torch.dtype) -> CacheStep:
-        """Positions `lengths_B[b] ... lengths_B[b] + tokens - 1` of each row."""
+    def of(lengths_B: Tensor, tokens: int, dtype: torch.dtype, window: int | None = None) -> CacheStep:
+        """Positions `lengths_B[b] ... lengths_B[b] + tokens - 1` of each row, each of which sees the last `window`."""
         device = lengths_B.device
         slots_BT = lengths_B[:, None] + torch.arange(tokens, device=device)
         longest = int(lengths_B.max()) + tokens
-        unseen_BTL = torch.arange(longest, device=device) > slots_BT[:, :, None]
+        first = 0 if window is None else max(int(lengths_B.min()) - window + 1, 0)
+        cached_L = torch.arange(first, longest, device=device)
+        unseen_BTL = cached_L > slots_BT[:, :, None]
+        if window is not None:
+            unseen_BTL |= cached_L <= slots_BT[:, :, None] - window
         hidden_BTL = torch.zeros(unseen_BTL.shape, dtype=dtype, device=device).masked_fill_(unseen_BTL, -torch.inf)
-        return CacheStep(torch.arange(len(lengths_B), device=device)[:, None], slots_BT, longest, hidden_BTL)
+        return CacheStep(torch.arange(len(lengths_B), device=device)[:, None], slots_BT, longest, hidden_BTL, first)

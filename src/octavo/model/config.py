@@ -1,4 +1,7 @@
-"""The one description of an architecture: DeepSeek-V3 (MLA, mixture of experts, MTP) and the dense GQA family."""
+"""The one description of an architecture: attention (MLA or GQA), dense or mixture of experts, rotation, MTP.
+
+What it holds is what is computed, not whose model it is: two families that compute alike have equal configs.
+"""
 
 from typing import Annotated, Literal, Self
 
@@ -9,18 +12,61 @@ from octavo.config import Config
 Positive = Annotated[int, Field(gt=0)]
 
 
-class YarnConfig(Config):
-    """YaRN context extension (Peng et al. 2023), as DeepSeek-V3 uses it."""
+class LinearRopeConfig(Config):
+    """Position interpolation (Chen et al. 2023): every frequency is divided by the factor."""
 
-    factor: float = Field(gt=1)
+    kind: Literal["linear"] = "linear"
+    factor: float = Field(ge=1)
+    """Context length over the length of pretraining."""
+
+
+class Llama3RopeConfig(Config):
+    """Llama 3.1's scaling: slow frequencies are divided by the factor, fast ones kept, those between blended."""
+
+    kind: Literal["llama3"] = "llama3"
+    factor: float = Field(ge=1)
+    low_freq_factor: float = Field(gt=0)
+    """Wavelengths above original_max_positions / low_freq_factor are stretched ..."""
+    high_freq_factor: float
+    """... and those below original_max_positions / high_freq_factor are kept."""
+    original_max_positions: Positive
+    """Context length of pretraining, tokens."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor ({self.high_freq_factor}) must exceed low_freq_factor ({self.low_freq_factor})"
+            )
+        return self
+
+
+class YarnConfig(Config):
+    """YaRN context extension (Peng et al. 2023), with DeepSeek's two ways of setting the temperature of attention."""
+
+    kind: Literal["yarn"] = "yarn"
+    factor: float = Field(ge=1)
     """Context length over the length of pretraining."""
     original_max_positions: Positive
     """Context length of pretraining, tokens."""
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    mscale: float = 1.0
-    mscale_all_dim: float = 1.0
-    """Temperature of attention: scores are scaled by (0.1 mscale_all_dim ln(factor) + 1) squared."""
+    beta_fast: float = Field(default=32.0, gt=0)
+    """Frequencies that turn more often than this within the original context are kept ..."""
+    beta_slow: float = Field(default=1.0, gt=0)
+    """... and those that turn less often than this are divided by the factor."""
+    truncate: bool = True
+    """Where that blend begins and ends is rounded to whole dimensions."""
+    attention_factor: float | None = Field(default=None, gt=0)
+    """Amplitude of the rotation; None: m(mscale) / m(mscale_all_dim), m(s) = 0.1 s ln(factor) + 1, or m(1) without."""
+    mscale: float | None = Field(default=None, gt=0)
+    mscale_all_dim: float | None = Field(default=None, gt=0)
+    """With MLA, scores are also scaled by m(mscale_all_dim) squared. DeepSeek sets both (V2 0.707, V3 1)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.mscale is None) != (self.mscale_all_dim is None):
+            # DeepSeek's own code and transformers read one alone differently.
+            raise ValueError("mscale and mscale_all_dim must be set together, or neither")
+        return self
 
 
 class MLAConfig(Config):
@@ -47,7 +93,7 @@ class MLAConfig(Config):
 
 
 class GQAConfig(Config):
-    """Grouped-query attention (Ainslie et al. 2023), as in Llama, Qwen2 and Qwen3."""
+    """Grouped-query attention (Ainslie et al. 2023), as in Llama, Mistral, Qwen and OLMoE."""
 
     kind: Literal["gqa"] = "gqa"
     heads: Positive
@@ -56,8 +102,10 @@ class GQAConfig(Config):
     """None: width / heads."""
     qkv_bias: bool = False
     """Bias on the query, key and value projections (Qwen2)."""
-    qk_norm: bool = False
-    """RMSNorm on each head's query and key before RoPE (Qwen3)."""
+    qk_norm: Literal["head", "projection"] | None = None
+    """RMSNorm on queries and keys before RoPE: over each head (Qwen3), or over all heads at once (OLMoE)."""
+    sliding_window: Positive | None = None
+    """A token sees this many tokens, itself included (Mistral); None: all before it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,6 +117,9 @@ class GQAConfig(Config):
 class MoEConfig(Config):
     """Routed and shared experts (DeepSeek-V3, section 2.1.2)."""
 
+    scoring: Literal["sigmoid", "softmax"] = "sigmoid"
+    """sigmoid: chosen with a bias that keeps the load in balance, groups by their two best experts (DeepSeek-V3);
+    softmax: no bias, groups by their best expert (DeepSeek-V2, Qwen3-MoE, OLMoE)."""
     experts: Positive
     experts_per_token: Positive
     expert_width: Positive
@@ -82,7 +133,7 @@ class MoEConfig(Config):
     groups_per_token: Positive = 1
     """... of which a token may use this many."""
     routed_scale: float = 1.0
-    """Factor on the normalised gates."""
+    """Factor on the gates."""
     normalize_gates: bool = True
     """Gates of the chosen experts sum to 1 before scaling."""
 
@@ -116,8 +167,9 @@ class ModelConfig(Config):
     """Depth of multi-token prediction; used in training only."""
     max_positions: Positive = 4096
     """Longest sequence, tokens."""
-    rope_theta: float = Field(default=10000.0, gt=0)
-    yarn: YarnConfig | None = None
+    rope_theta: float = Field(default=10000.0, gt=1)
+    rope_scaling: Annotated[LinearRopeConfig | Llama3RopeConfig | YarnConfig, Field(discriminator="kind")] | None = None
+    """How a context longer than that of pretraining is reached; None: not."""
     norm_eps: float = Field(default=1e-6, gt=0)
     tie_embeddings: bool = False
     """The output head is the embedding."""
@@ -150,6 +202,11 @@ class ModelConfig(Config):
         if isinstance(attention, MLAConfig):
             return attention.nope_dim + attention.rope_dim
         return attention.head_dim or self.width // attention.heads
+
+    @property
+    def sliding_window(self) -> int | None:
+        """How many tokens a token sees, itself included; None: all before it."""
+        return self.attention.sliding_window if isinstance(self.attention, GQAConfig) else None
 
     def is_sparse(self, layer: int) -> bool:
         """Whether that layer (0-based; MTP layers follow the last) has experts."""

@@ -1,4 +1,4 @@
-"""The decoder-only transformer: DeepSeek-V3's and the dense GQA family, by config.
+"""The decoder-only transformer of every family that Octavo knows, by config.
 
 Shapes: `B` rows, `T` tokens, `R` = B T flat tokens, `D` width, `V` vocabulary.
 """
@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from octavo.losses.balance import sequence_balance_loss
 from octavo.model.block import Block
@@ -30,7 +31,7 @@ class Transformer(nn.Module):
         attention = config.attention
         rotated = attention.rope_dim if isinstance(attention, MLAConfig) else config.head_dim
         self.embed = nn.Embedding(config.vocab_size, config.width)
-        self.rope = Rope(rotated, config.rope_theta, config.yarn)
+        self.rope = Rope(rotated, config.rope_theta, config.rope_scaling)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.head = None if config.tie_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
@@ -39,15 +40,16 @@ class Transformer(nn.Module):
         self.initialize()
 
     @staticmethod
+    def blueprint(config: ModelConfig) -> "Transformer":
+        """A model without memory, of which only names and shapes can be asked."""
+        with torch.device("meta"), _Undrawn():
+            return Transformer(config)
+
+    @staticmethod
     def empty(config: ModelConfig) -> "Transformer":
         """A model whose weights are memory not yet written: for readers of checkpoints, who fill all of it."""
-        with torch.device("meta"):
-            model = Transformer(config)
-        model.to_empty(device="cpu")
-        model.rope.reset_buffers()
-        for router in model.routers():
-            router.load_E.zero_()
-        return model
+        with _Undrawn():
+            return Transformer(config)
 
     def forward(self, inputs_BT: Int[Tensor, "B T"], positions_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """Packed documents to hidden states behind the final norm. A document starts wherever the position is 0."""
@@ -56,6 +58,7 @@ class Transformer(nn.Module):
         x_RD = self.embed(inputs_BT.flatten())
         for block in self.layers:
             x_RD = block(x_RD, rotation, layout)
+        _count_load(self.layers)
         return self.norm(x_RD).view(*inputs_BT.shape, -1)
 
     def mtp_hidden(
@@ -74,6 +77,7 @@ class Transformer(nn.Module):
             tokens_BT = tokens_BT.roll(-1, dims=1)
             hidden_RD = module(hidden_RD, self.embed(tokens_BT.flatten()), rotation, layout)
             outputs.append(hidden_RD.view_as(hidden_BTD))
+        _count_load(self.mtp)
         return outputs
 
     def forward_cached(self, inputs_BT: Int[Tensor, "B T"], cache: Cache) -> Float[Tensor, "B T D"]:
@@ -82,7 +86,7 @@ class Transformer(nn.Module):
         Rows padded on the right hold garbage behind their true length until the caller sets `cache.lengths_B`.
         """
         tokens = inputs_BT.shape[1]
-        step = CacheStep.of(cache.lengths_B, tokens, self.embed.weight.dtype)
+        step = CacheStep.of(cache.lengths_B, tokens, self.embed.weight.dtype, self.config.sliding_window)
         assert step.longest <= cache.max_tokens, f"{step.longest} tokens do not fit in a cache of {cache.max_tokens}"
         rotation = self.rope(step.slots_BT)
         x_BTD = self.embed(inputs_BT)
@@ -107,7 +111,7 @@ class Transformer(nn.Module):
 
     def routers(self) -> list[Router]:
         """Routers from the first sparse layer to the last, those of MTP blocks included."""
-        return [module for module in self.modules() if isinstance(module, Router)]
+        return _routers_in(self)
 
     def balance_loss(self) -> Tensor | None:
         """Sequence-wise balance loss (DeepSeek-V3, eq. 17), summed over tokens and the layers of the last forward.
@@ -138,3 +142,22 @@ class Transformer(nn.Module):
                 parameter.normal_(0.0, into_residual if leaf in ("o", "down", "down_EFD") else std)
             elif name.endswith("bias"):
                 parameter.zero_()
+
+
+def _routers_in(module: nn.Module) -> list[Router]:
+    return [part for part in module.modules() if isinstance(part, Router)]
+
+
+def _count_load(blocks: nn.Module) -> None:
+    """Once for each forward pass of the whole: a block that is run again for its gradients must not count twice."""
+    for router in _routers_in(blocks):
+        router.count_load()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves initial weights undrawn. (On the meta device, torch would import for 1.5 s to draw what is not there.)"""
+
+    _DRAWS = frozenset({nn.init.normal_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return None if func in self._DRAWS else func(*args, **(kwargs or {}))

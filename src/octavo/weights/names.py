@@ -1,7 +1,8 @@
 """Where each tensor of ours stands in the Hugging Face layout, as views: one table serves reading and writing.
 
 Each entry maps a name of the released layout to a view of our own storage. Writing copies the view out, reading copies
-into it, so the two directions cannot disagree.
+into it, so the two directions cannot disagree. The families differ in what they have, not in what they call it, so one
+table serves all of them.
 
 Shapes: `E` experts, `D` width, `F` hidden width of an expert.
 """
@@ -10,6 +11,7 @@ import re
 
 from torch import Tensor
 
+from octavo.model.config import MLAConfig, ModelConfig
 from octavo.model.transformer import Transformer
 
 # Within a block, ours -> theirs. Attention kinds do not share names, so one table holds both.
@@ -67,13 +69,17 @@ def hugging_face_views(model: Transformer) -> tuple[dict[str, Tensor], dict[str,
         else:
             table = _BLOCK if kind == "layers" or leaf in _BLOCK else _MTP
             views[f"{prefix}.{table[leaf]}"] = tensor
-            if leaf == "ffn.router.weight" and model.config.moe and not model.config.moe.shared_experts:
+            if leaf == "ffn.router.weight" and _lacks_shared_expert(model.config):
                 views.update({f"{prefix}.mlp.shared_experts.{name}": view for name, view in _no_shared_expert(tensor)})
     return main, mtp
 
 
+def _lacks_shared_expert(config: ModelConfig) -> bool:
+    return config.moe is not None and not config.moe.shared_experts and isinstance(config.attention, MLAConfig)
+
+
 def _no_shared_expert(like_ED: Tensor) -> list[tuple[str, Tensor]]:
-    """The released layout always has a shared expert: without one, it is of width 0."""
+    """DeepSeek's layout always has a shared expert: without one, it is of width 0."""
     empty_0D = like_ED[:0]
     return [("gate_proj.weight", empty_0D), ("up_proj.weight", empty_0D), ("down_proj.weight", empty_0D.T)]
 
