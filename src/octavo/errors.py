@@ -23,6 +23,12 @@ class CheckpointError(OctavoError):
     """A checkpoint or model folder is missing, truncated, altered or of another shape."""
 
 
+class ExportError(OctavoError):
+    """What was written does not answer as the original does: a bug of ours."""
+
+    exit_code = 1
+
+
 class PullError(OctavoError):
     """A model could not be fetched: no such repository, a wrong checksum, weights that may not be opened."""
 
