@@ -17,8 +17,10 @@ FLOORS = {
     2: ("weights", "data", "tasks", "checkpoint", "disclosure", "parallel"),
     3: ("engine", "train"),
     4: ("evals", "serve", "report", "plan"),
-    5: ("console", "clock", "pull", "stages", "recipe", "press", "models", "chat", "assess", "export", "doctor")
-    + ("sweep", "cli"),
+    5: (
+        *("console", "clock", "pull", "stages", "recipe", "press", "sweep"),
+        *("models", "chat", "assess", "export", "doctor", "cli"),
+    ),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 

@@ -14,8 +14,9 @@ from octavo.engine.engine import Engine
 from octavo.errors import OctavoError
 from octavo.models import find_model
 from octavo.tasks.types import Completion, CompletionRequest, SamplingParams
+from octavo.text.chat_template import PromptOptions
 from octavo.text.messages import Message
-from octavo.text.template import TAG_TOKENS, encode_prompt, parse_reply
+from octavo.text.template import TAG_TOKENS, THINK, encode_prompt, opens_reasoning, parse_reply
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.open import open_model
 
@@ -26,7 +27,7 @@ _STYLES = {"reasoning": "dim", "answer": "bold", "outside": ""}
 
 @dataclass(frozen=True)
 class Said:
-    """One reply. `answer` is the whole text where the model used no tags."""
+    """One reply. `answer` is what follows the reasoning where the model used no answer tags."""
 
     reasoning: str | None
     answer: str | None
@@ -38,10 +39,10 @@ class Said:
 
 
 class ReplySplitter:
-    """Splits streamed text at the tags; a tag may arrive in pieces."""
+    """Splits streamed text at the tags; a tag may arrive in pieces. The prompt may have opened the reasoning."""
 
-    def __init__(self) -> None:
-        self._part: Part = "outside"
+    def __init__(self, reasoning_open: bool = False) -> None:
+        self._part: Part = "reasoning" if reasoning_open else "outside"
         self._held = ""
 
     def feed(self, text: str) -> Iterator[tuple[Part, str]]:
@@ -77,31 +78,32 @@ class Conversation:
     """One model, one person, turn by turn."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, params: SamplingParams, system: str | None, console: Console
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        system: str | None,
+        console: Console,
+        options: PromptOptions | None = None,
     ):
         self.engine = engine
         self.tokenizer = tokenizer
         self.params = params
         self.console = console
+        self.options = options
         self.system = [Message("system", system)] if system else []
         self.messages: list[Message] = list(self.system)
 
     def ask(self, question: str, shown: bool = False) -> Said:
         """Ask, remember, return; `shown`: print the reply while it is written. Raises RequestError."""
         messages = [*self.messages, Message("user", question)]
-        request = CompletionRequest(tuple(encode_prompt(self.tokenizer, messages)), self.params)
-        completion = self._complete(request, shown)
-        reply = parse_reply(completion.text)
-        tagged = any(tag in completion.text for tag in TAG_TOKENS)
-        said = Said(
-            # Cut off by max_tokens inside the reasoning: there is reasoning, and no answer.
-            reasoning=reply.reasoning if reply.reasoning is not None else _unclosed_reasoning(completion.text),
-            answer=reply.answer if tagged else completion.text,
-            completion_tokens=len(completion.ids),
-            finish_reason=completion.finish_reason,
-        )
-        self.messages = [*messages, Message("assistant", completion.text)]
-        return said
+        request = CompletionRequest(tuple(encode_prompt(self.tokenizer, messages, self.options)), self.params)
+        reasoning_open = opens_reasoning(self.tokenizer, request.prompt_ids)
+        completion = self._complete(request, reasoning_open, shown)
+        reply = parse_reply(completion.text, reasoning_open, tagged=False)
+        written = THINK + completion.text if reasoning_open else completion.text
+        self.messages = [*messages, Message("assistant", written)]
+        return Said(reply.reasoning, reply.answer, len(completion.ids), completion.finish_reason)
 
     def interactive(self) -> None:
         """Read questions until the input ends. Ctrl-C stops a reply, a second one leaves."""
@@ -127,10 +129,10 @@ class Conversation:
             except OctavoError as error:
                 self.console.print(Text(str(error), style="red"))
 
-    def _complete(self, request: CompletionRequest, shown: bool) -> Completion:
+    def _complete(self, request: CompletionRequest, reasoning_open: bool, shown: bool) -> Completion:
         """Let the engine write, showing it part by part."""
         self.engine.submit(request, streamed=True)
-        splitter, printer = ReplySplitter(), _Printer(self.console)
+        splitter, printer = ReplySplitter(reasoning_open), _Printer(self.console)
         completion = None
         while completion is None:
             for event in self.engine.step():
@@ -163,14 +165,12 @@ class _Printer:
         self._console.print(Text(text, style=_STYLES[part]), end="", soft_wrap=True)
 
 
-def open_conversation(name: str | Path, params: SamplingParams, system: str | None) -> Conversation:
-    """Load MODEL for a conversation on this terminal. Raises CheckpointError."""
+def open_conversation(
+    name: str | Path, params: SamplingParams, system: str | None, think: bool | None = None
+) -> Conversation:
+    """Load MODEL for a conversation on this terminal; `think`: see PromptOptions. Raises CheckpointError."""
     model, tokenizer = open_model(find_model(name))
     engine = Engine(model, tokenizer, EngineConfig(max_rows=1))
-    return Conversation(engine, tokenizer, params, system, Console(file=sys.stdout))
-
-
-def _unclosed_reasoning(text: str) -> str | None:
-    opening, closing = TAG_TOKENS[:2]
-    _, found, rest = text.rpartition(opening)
-    return rest if found and closing not in rest else None
+    return Conversation(
+        engine, tokenizer, params, system, Console(file=sys.stdout), PromptOptions(enable_thinking=think)
+    )

@@ -92,6 +92,9 @@ def chat(
     model: Annotated[str | None, typer.Argument(help=f"{_MODEL}. Default: {DEFAULT}.")] = None,
     prompt: Annotated[str | None, typer.Option("-p", "--prompt", help="Ask one question and leave.")] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    think: Annotated[
+        bool | None, typer.Option("--think/--no-think", help="For models that can do both (Qwen3). Default: its own.")
+    ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.95,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, tokens.")] = 512,
@@ -110,7 +113,7 @@ def chat(
     if threads is not None:
         set_threads(threads)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    talk = conversation.open_conversation(model or DEFAULT, params, system)
+    talk = conversation.open_conversation(model or DEFAULT, params, system, think)
     if prompt is None:
         talk.interactive()
     elif as_json:
@@ -200,6 +203,10 @@ def pull(
         meter = open_meter(as_json)
         try:
             pulled = fetch(name, cache, meter, revision, source, force)
+        except KeyboardInterrupt:
+            meter.close()
+            print(f"Interrupted. To go on where it was: {_same_command()}", file=sys.stderr)
+            raise
         finally:
             meter.close()
     if as_json:
@@ -207,6 +214,44 @@ def pull(
     else:
         print(f"{pulled.model} {'was there already' if pulled.already_there else 'is in the cache'}: {pulled.path}")
         print(f"Talk to it: octavo chat {pulled.model}")
+
+
+@app.command()
+def export(
+    model: Model,
+    to: Annotated[Literal["gguf", "hf"], typer.Option(help="A GGUF file, or a Hugging Face model folder.")],
+    out: Annotated[Path, typer.Option(help="The .gguf file, or the folder, to write.")],
+    quantize: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Of gguf: F32 (default), F16, BF16, Q8_0, Q5_1, ..., Q4_0.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of hf: float32 (default), float16, bfloat16.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    threads: Threads = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model for other programs; read it back, and compare it with the original."""
+    from octavo.export import export as write
+    from octavo.pull.cache import gigabytes
+    from octavo.world import set_threads
+
+    if to == "gguf" and dtype:
+        raise typer.BadParameter("--dtype is of hf; the kind of weights in a GGUF file is chosen with --quantize")
+    if to == "hf" and quantize:
+        raise typer.BadParameter("--quantize is of gguf; the type of weights in a folder is chosen with --dtype")
+    if threads is not None:
+        set_threads(threads)
+    kind = (quantize or "F32").upper() if to == "gguf" else dtype or "float32"
+    exported = write(model, to, out, kind, force)
+    if as_json:
+        print(json.dumps(exported.as_dict()))
+        return
+    print(f"{exported.path}: {exported.kind}, {gigabytes(exported.bytes)}")
+    print(
+        f"Read back and compared over {exported.tokens} tokens: logits differ by at most "
+        f"{exported.greatest_difference:.1e}, perplexity {exported.perplexity:.4g} is "
+        f"{exported.perplexity_ratio:.4f} times the original's."
+    )
 
 
 @app.command()

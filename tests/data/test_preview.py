@@ -9,7 +9,7 @@ from rich.console import Console
 from octavo.data.examples import Example
 from octavo.data.preview import Part, Preview, preview_examples, print_preview
 from octavo.text.messages import Message
-from octavo.text.template import ChatTemplate, encode_document
+from octavo.text.template import encode_document
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -86,8 +86,8 @@ def test_long_texts_are_shown_in_part(tokenizer: Tokenizer):
 
 
 def test_a_template_that_drops_the_reasoning_is_told(tokenizer: Tokenizer):
-    source = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}{% generation %}{{ m.content }}<|end|>{% endgeneration %}{% endif %}{% endfor %}"  # noqa: E501
-    other = Tokenizer(tokenizer._backend, ChatTemplate(source), "<|endoftext|>", "<|end|>")
+    source = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}{% generation %}{{ m.content.split('</think>')[-1] }}<|end|>{% endgeneration %}{% endif %}{% endfor %}"  # noqa: E501
+    other = tokenizer.with_template(source)
     preview = preview_examples(other, [WORKED, ask("x", "1", Message("assistant", "1"))], 100)
     assert preview.lost_reasoning == 1
     assert "leaves out the reasoning of 1 examples" in printed(preview, terminal=False)

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from octavo.errors import CheckpointError, DataError
+from octavo.text.chat_template import ChatTemplate
+from octavo.text.conversation import Conversation
 from octavo.text.messages import Document, Message
 from octavo.text.template import (
-    CONTROL_TOKENS,
-    TAG_TOKENS,
-    ChatTemplate,
     Reply,
     encode_document,
     encode_documents,
@@ -22,6 +21,7 @@ from octavo.text.template import (
     parse_reply,
 )
 from octavo.text.tokenizer import Tokenizer
+from octavo.text.tokens import CONTROL_TOKENS, TAG_TOKENS
 
 TOKENIZER = Tokenizer.train(["What is the sum? The sum is twelve. Let me think about the question."] * 3, 300)
 END_OF_DOCUMENT, SYSTEM, USER, ASSISTANT, END, THINK, END_THINK, ANSWER, END_ANSWER = range(9)
@@ -106,7 +106,8 @@ def test_generation_and_training_agree(question: str, reply: str, system: str | 
 @given(st.lists(content, min_size=1, max_size=5))
 def test_what_is_typed_never_becomes_a_control_token(contents: list[str]):
     messages = conversation(*contents)
-    segments = list(TOKENIZER.template.segments(messages, TOKENIZER.control_pattern, add_generation_prompt=False))
+    template, control, ends = TOKENIZER.template, TOKENIZER.control_pattern, TOKENIZER.end_pattern
+    segments = Conversation(template, control, ends, messages).document()
     control = [segment.text for segment in segments if segment.control]
     turns = [["<|assistant|>", "<|end|>"] if index % 2 else ["<|user|>"] for index in range(len(contents))]
     assert control == [token for turn in turns for token in turn]

@@ -40,9 +40,9 @@ def save_model(
     names = {each: name for name, each in DTYPES.items()}
     config = to_hugging_face(model.config) | {"torch_dtype": names[dtype]}
     end_ids = sorted(tokenizer.end_ids)
-    pad_id = tokenizer.token_id("<|endoftext|>")
+    pad_id = tokenizer.pad_id
     config |= {
-        "bos_token_id": None,
+        "bos_token_id": tokenizer.bos_id,
         "eos_token_id": end_ids[0] if len(end_ids) == 1 else end_ids,
         "pad_token_id": pad_id,
     }

@@ -74,6 +74,13 @@ def hugging_face_views(model: Transformer) -> tuple[dict[str, Tensor], dict[str,
     return main, mtp
 
 
+def hugging_face_module(path: str) -> str:
+    """The name of a module inside a layer: layers.0.attention.q -> model.layers.0.self_attn.q_proj."""
+    _, layer, leaf = path.split(".", 2)
+    inside = "mlp.experts" if leaf == "ffn.experts" else _BLOCK[f"{leaf}.weight"].removesuffix(".weight")
+    return f"model.layers.{layer}.{inside}"
+
+
 def _lacks_shared_expert(config: ModelConfig) -> bool:
     return config.moe is not None and not config.moe.shared_experts and isinstance(config.attention, MLAConfig)
 
