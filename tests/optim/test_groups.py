@@ -6,6 +6,7 @@ from torch import nn
 
 from octavo.errors import ConfigError
 from octavo.model.config import GQAConfig, MLAConfig, ModelConfig, MoEConfig
+from octavo.model.lora import LoraConfig, add_lora
 from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerConfig, build_optimizer, role_of
 
@@ -98,6 +99,19 @@ def test_frozen_parameters_are_left_out_and_nothing_to_train_is_said():
     assert id(model.embed.weight) not in {id(parameter) for parameter in optimizer.parameters}
     with pytest.raises(ConfigError, match="nothing to train"):
         build_optimizer(model.requires_grad_(False), OptimizerConfig(learning_rate=1e-3))
+
+
+def test_factors_of_adapters_go_to_adamw_without_decay():
+    model = Transformer(SPARSE)
+    add_lora(model, LoraConfig(rank=4, targets=("attention", "ffn", "experts", "router")))
+    found = roles(model)
+    factors = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert factors == {name for name, role in found.items() if role == "adapter"}
+    assert any("experts" in name for name in factors)
+    optimizer = build_optimizer(model, OptimizerConfig(kind="muon", learning_rate=1e-3, matrix_learning_rate=1.0))
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], len(group["params"])) == (1e-3, 0.0, len(factors))
+    assert optimizer.state_dict().keys() == {"adamw"}
 
 
 def test_state_of_other_optimizers_is_refused():

@@ -4,6 +4,8 @@ role       parameters                             kind muon      kind adamw
 matrix     projections, each expert's matrices    Muon           AdamW
 table      embedding, head, router                AdamW          AdamW
 vector     norms, biases (1-D)                    AdamW, no decay in either
+adapter    factors of LoRA                        AdamW, no decay in either: a factor alone has no scale to hold,
+                                                  and decay would pull the model towards its base
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from octavo.config import Config
 from octavo.errors import ConfigError
 from octavo.optim.muon import Muon
 
-Role = Literal["matrix", "table", "vector"]
+Role = Literal["matrix", "table", "vector", "adapter"]
 
 
 class OptimizerConfig(Config):
@@ -95,7 +97,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> OptimizerSet:
     muon_groups, adamw_groups = [], []
     for (role, parts), parameters in by_role.items():
         rate = config.matrix_learning_rate if role == "matrix" else None
-        decay = 0.0 if role == "vector" else config.weight_decay
+        decay = config.weight_decay if role in ("matrix", "table") else 0.0
         group = {"params": parameters, "lr": rate or config.learning_rate, "weight_decay": decay}
         if role == "matrix" and config.kind == "muon":
             muon_groups.append(group | {"parts": parts})
@@ -117,6 +119,8 @@ def role_of(name: str, parameter: Tensor) -> Role:
     if parameter.ndim < 2:
         return "vector"
     parents = name.split(".")
+    if parents[-1].startswith("lora_"):
+        return "adapter"
     return "table" if parents[0] in ("embed", "head") or "router" in parents else "matrix"
 
 

@@ -26,9 +26,11 @@ from octavo import rundir
 from octavo.checkpoint import load_latest, save_state
 from octavo.data.batch import Batch
 from octavo.errors import TrainingError
+from octavo.model.lora import has_lora
 from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerSet
 from octavo.rundir import StageDir
+from octavo.train.learned import learned_state, load_learned
 from octavo.train.progress import Observer, Progress, Silent
 from octavo.train.tally import Divisors, Tally
 from octavo.train.types import FitResult, HeldOut, LoopConfig, LossFunction, Stream
@@ -101,7 +103,7 @@ class _Loop:
             self.step, state = loaded
             self.tokens, self.best = state["tokens"], state["best"]
             self._seconds_before = state["seconds"]
-            self.model.load_state_dict(state["model"])
+            load_learned(self.model, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.stream.load_state_dict(state["stream"])
             set_rng_state(state["rng"])
@@ -155,7 +157,7 @@ class _Loop:
         """Score the weights, and keep a copy of them if they are the best so far."""
         score = held_out.score()
         if not self.best or score > self.best["score"]:
-            weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            weights = {name: tensor.clone() for name, tensor in learned_state(self.model).items()}
             self.best = {"step": self.step, "score": score, "model": weights}
         return score
 
@@ -187,7 +189,7 @@ class _Loop:
             self._save()
         self.world.barrier()
         if self.best:
-            self.model.load_state_dict(self.best["model"])
+            load_learned(self.model, self.best["model"])
 
     def _accumulate(
         self, batches: list[Batch], loss_function: LossFunction, divisors: Divisors
@@ -221,6 +223,8 @@ class _Loop:
         return torch.stack(loads) if loads else torch.zeros(0, 0, device=self.world.device)
 
     def _update_bias(self, loads_LE: Tensor) -> None:
+        if has_lora(self.model):  # an adapter has no place for it
+            return
         if self.step < (1 - self.config.bias_freeze_share) * self._planned_steps:
             for router, load_E in zip(self.model.routers(), loads_LE, strict=True):
                 router.update_bias(load_E, self.config.bias_rate)
@@ -250,7 +254,7 @@ class _Loop:
             "tokens": self.tokens,
             "seconds": self._seconds(),
             "best": self.best,
-            "model": self.model.state_dict(),
+            "model": learned_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "stream": self.stream.state_dict(),
             "rng": rng_state(),
