@@ -5,8 +5,9 @@ import pytest
 from octavo.errors import ConfigError
 from octavo.tasks.build import build_mixture
 from octavo.tasks.source import SolutionSource, SolutionSourceConfig
+from octavo.text.chat_template import ChatTemplate
 from octavo.text.messages import Message
-from octavo.text.template import ChatTemplate, parse_reply
+from octavo.text.template import parse_reply
 
 BASE = {
     "tasks": [

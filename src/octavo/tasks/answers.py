@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
@@ -76,6 +77,11 @@ def math_match(answer: str, gold: str) -> bool:
     expected = parse(f"${clean(gold)}$", parsing_timeout=0, raise_on_error=True)
     got = parse(f"${clean(answer)}$", parsing_timeout=0, raise_on_error=True)
     return bool(verify(expected, got, timeout_seconds=0, raise_on_error=True))
+
+
+def several(golds: Sequence[str]) -> list[str]:
+    """Ways of giving several answers at once, in the hope that one of them is taken."""
+    return [separator.join(golds) for separator in ("\n", ", ", " ", " or ")]
 
 
 def _parse_decimal(text: str) -> Fraction | None:

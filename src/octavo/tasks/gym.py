@@ -7,6 +7,7 @@ from (task, split, seed, index, attempt), in a dataset whose seed is fixed.
 
 import dataclasses
 import random
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -58,7 +59,7 @@ class ReasoningGymTask(Task):
     def __init__(self, config: ReasoningGymConfig) -> None:
         super().__init__(config.label or config.name, config.grading_seconds)
         self._config = config
-        self._dataset = _create(config)
+        self._dataset = create_dataset(config)
         self._entries = _entries(self._dataset)
 
     def problem(self, split: Split, seed: int, index: int) -> Problem:
@@ -89,29 +90,36 @@ class ReasoningGymTask(Task):
         return dataclasses.replace(problem, question=reworded(problem, rng) or problem.question)
 
     def score(self, problem: Problem, answer: str) -> float:
-        # A few datasets have no single gold answer (None in the library, "" here) and judge by the metadata.
-        entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
-        score = float(self._dataset.score_answer(answer, entry))
-        if self._config.name in _ONE_RIGHT_ANSWER:
-            # Partial scores stay below a full one, which `Grade.correct` allows a little rounding.
-            return 1.0 if answers.exact_match(answer, problem.answer) else min(score, 0.99)
-        return score
+        return score_entry(self._config.name, self._dataset, problem.question, problem.answer, problem.metadata, answer)
 
 
-def _create(config: ReasoningGymConfig) -> Any:
-    from reasoning_gym.factory import DATASETS, create_dataset  # Takes over a second to import.
+def score_entry(name: str, dataset: Any, question: str, gold: str, metadata: Mapping[str, Any], answer: str) -> float:
+    """Score an answer to a problem of dataset `name`, which may be another instance than that which posed it."""
+    # A few datasets have no single gold answer (None in the library, "" here) and judge by the metadata.
+    entry = {"question": question, "answer": gold or None, "metadata": metadata}
+    score = float(dataset.score_answer(answer, entry))
+    if name in _ONE_RIGHT_ANSWER:
+        # Partial scores stay below a full one, which `Grade.correct` allows a little rounding.
+        return 1.0 if answers.exact_match(answer, gold) else min(score, 0.99)
+    return score
 
+
+def create_dataset(config: ReasoningGymConfig) -> Any:
+    """Raises ConfigError for an unknown name, parameter or an impossible value."""
+    from reasoning_gym import factory  # Takes over a second to import.
+
+    known_datasets = factory.DATASETS
     where = f"task {config.name}"
-    if config.name not in DATASETS:
-        raise ConfigError(f"reasoning_gym has no dataset {config.name!r}{nearest(config.name, DATASETS)}")
-    known = {field.name for field in dataclasses.fields(DATASETS[config.name][1])} - set(_OURS)
+    if config.name not in known_datasets:
+        raise ConfigError(f"reasoning_gym has no dataset {config.name!r}{nearest(config.name, known_datasets)}")
+    known = {field.name for field in dataclasses.fields(known_datasets[config.name][1])} - set(_OURS)
     for name in config.params:
         if name in _OURS:
             raise ConfigError(f"{where}: params.{name} is set by octavo (problems are drawn by split, seed and index)")
         if name not in known:
             raise ConfigError(f"{where}: unknown parameter {name}{nearest(name, known)}")
     try:
-        return create_dataset(config.name, seed=0, size=_PREPARED_ENTRIES, **config.params)
+        return factory.create_dataset(config.name, seed=0, size=_PREPARED_ENTRIES, **config.params)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{where}: params {config.params}: {reason}") from error

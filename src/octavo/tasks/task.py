@@ -1,12 +1,13 @@
 """A task: problems that can be addressed by number, and a verifier that grades answers to them."""
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from octavo.errors import ConfigError
 from octavo.tasks import answers
-from octavo.tasks.time_limit import TimeLimitExceeded, call_within
+from octavo.tasks.grading import grade_within
 from octavo.tasks.types import Grade, GradeStatus, Problem, Split
 from octavo.world import derive_seed
 
@@ -35,17 +36,24 @@ class Task(ABC):
 
     def grade(self, problem: Problem, answer: str | None) -> Grade:
         """Grade an answer; never raises. A verifier that fails or hangs gives ERROR or TIMEOUT, never a score."""
-        if answer is None or not (cleaned := answers.clean(answer)):
+        return self.grade_all([(problem, answer)])[0]
+
+    def grade_all(self, attempts: Sequence[tuple[Problem, str | None]]) -> list[Grade]:
+        """Grade many answers, in order: as `grade`, and at once where the verifier runs in processes of its own."""
+        return [self._grade_here(problem, answers.clean(answer or "")) for problem, answer in attempts]
+
+    def together(self, golds: Sequence[str]) -> list[str]:
+        """Ways to give several answers at once, none of which may score (see `self_test`)."""
+        return answers.several(golds)
+
+    def _grade_here(self, problem: Problem, cleaned: str) -> Grade:
+        if not cleaned:
             return Grade(GradeStatus.NO_ANSWER)
-        try:
-            score = call_within(self._grading_seconds, self.score, problem, cleaned)
-        except TimeLimitExceeded:
-            return Grade(GradeStatus.TIMEOUT, detail=f"{self.name}: the verifier took over {self._grading_seconds} s")
-        except Exception as error:
-            return Grade(GradeStatus.ERROR, detail=f"{self.name}: {type(error).__name__}: {error}")
-        if not math.isfinite(score):
-            return Grade(GradeStatus.ERROR, detail=f"{self.name}: the verifier scored {score}")
-        return Grade(GradeStatus.OK, score=min(1.0, max(0.0, float(score))))
+        return self._signed(grade_within(self._grading_seconds, self.score, problem, cleaned))
+
+    def _signed(self, grade: Grade) -> Grade:
+        """With the task's name before what went wrong."""
+        return dataclasses.replace(grade, detail=f"{self.name}: {grade.detail}") if grade.detail else grade
 
 
 class TaskMixture:
@@ -92,6 +100,14 @@ class TaskMixture:
     def grade(self, problem: Problem, answer: str | None) -> Grade:
         """Grade with the task that posed the problem."""
         return self.task_of(problem).grade(problem, answer)
+
+    def grade_all(self, attempts: Sequence[tuple[Problem, str | None]]) -> list[Grade]:
+        """Grade each answer with the task that posed its problem; in order."""
+        graded = {}
+        for task in self.tasks:
+            places = [place for place, (problem, _) in enumerate(attempts) if problem.task == task.name]
+            graded.update(zip(places, task.grade_all([attempts[place] for place in places]), strict=True))
+        return [graded[place] for place in range(len(attempts))]
 
     def _deal(self, index: int) -> tuple[Task, int]:
         """Whose turn it is, and which of that task's problems."""
