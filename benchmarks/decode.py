@@ -10,6 +10,7 @@ Prints one JSON line: tokens a second of each and their ratio.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -45,7 +46,7 @@ Generate = Callable[[], int]
 
 
 def our_generate(model: Transformer, tokenizer: Tokenizer, prompts_BT: torch.Tensor, new_tokens: int) -> Generate:
-    tokenizer.end_ids = frozenset()
+    tokenizer.special = dataclasses.replace(tokenizer.special, end_ids=frozenset())
     engine = Engine(model, tokenizer, EngineConfig(max_rows=len(prompts_BT)))
     requests = [
         CompletionRequest(tuple(prompt), SamplingParams(new_tokens, seed=seed))
