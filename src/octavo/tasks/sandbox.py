@@ -36,6 +36,7 @@ _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
 _PROGRAM = "import sys; sys.path.insert(0, {!r}); from octavo.tasks.inside.harness import main; del sys.path[0]; main()"
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
 _MAX_VERDICT_BYTES = 2**20
+_FIRST_UNUSED_USER = 100_000_000
 
 
 class SandboxLimits(Config):
@@ -104,7 +105,7 @@ def run_tests(
         "solution": solution,
         "isolation": isolation.name,
         "visible": _visible(),
-        "drop_user": isolation.drop_user,
+        "become_user": _FIRST_UNUSED_USER + secrets.randbelow(10**9) if isolation.drop_user else None,
         "limits": {**limits.dump(), "processes_of_user": _processes_of_user() if isolation.name == "rlimits" else 0},
     }
     # The second part is read when the solution's process is there already, which so never sees it.
@@ -234,7 +235,8 @@ def _run(command: Sequence[str], message: bytes, seconds: float, name: Isolation
         except subprocess.TimeoutExpired as error:
             raise TimeLimitExceeded from error
         finally:
-            processes.end(process, descendants=name == "rlimits")
+            # Ending the first process of a namespace ends all in it; bubblewrap cannot if its user differs.
+            processes.end(process, descendants=name != "namespaces")
 
 
 def _command(name: IsolationName, limits: SandboxLimits) -> list[str]:

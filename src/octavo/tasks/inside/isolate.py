@@ -23,28 +23,29 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 _OURS = 3  # processes: this one, the one that waits for it, the one that it will start
 _NOBODY = 65534
-_FIRST_UNUSED_USER = 100_000_000
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _ROOT = "/tmp"  # covered by the new root, and the temporary folder inside it
 
 
-def isolate(kind: str, visible: Sequence[str], limits: Mapping[str, int], drop_user: bool) -> None:
-    """Return isolated, in a child process if "namespaces" are asked for. Raises OSError where the system refuses."""
+def isolate(kind: str, visible: Sequence[str], limits: Mapping[str, int], become_user: int | None) -> None:
+    """Return isolated, in a child process if "namespaces" are asked for. Raises OSError where the system refuses.
+
+    `become_user` is for root: a user whom nobody else is, so that its processes can be counted.
+    """
     linux = sys.platform == "linux"
     if linux:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if kind == "namespaces":
         _enter_namespaces(visible, limits)
-    user = None
-    if drop_user and os.getuid() == 0:
-        user = _drop_user()
+    if become_user is not None:
+        _become(become_user)
     if linux:
         _drop_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # again: forking and changing the user undo it
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _prctl(_PR_SET_DUMPABLE, 0)  # so that no process of the same user can read this one's memory or files
-    if kind != "rlimits" or user is not None:  # a user of its own, who has no other processes
+    if kind != "rlimits" or become_user is not None:  # a user of its own, who has no other processes
         _limit(resource.RLIMIT_NPROC, limits["processes"] + _OURS)
     elif os.getuid() != 0:
         _limit(resource.RLIMIT_NPROC, limits["processes"] + _OURS + limits["processes_of_user"])
@@ -109,19 +110,18 @@ def _enter_root(visible: Sequence[str], limits: Mapping[str, int]) -> None:
     os.chdir("/tmp")
 
 
-def _drop_user() -> int:
-    """Become a user whom nobody else is, so that its processes can be counted. Raises OSError."""
+def _become(user: int) -> None:
+    """Raises OSError."""
     os.setgroups([])
-    for user in (_FIRST_UNUSED_USER + os.getpid(), _NOBODY):
+    for known in (user, _NOBODY):  # a container may know few users
         try:
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
-        except OSError:  # a container that knows few users
-            if user == _NOBODY:
+            os.setresgid(known, known, known)
+            os.setresuid(known, known, known)
+        except OSError:
+            if known == _NOBODY:
                 raise
         else:
-            break
-    return os.getuid()
+            return
 
 
 def _drop_capabilities() -> None:
