@@ -1,0 +1,20 @@
+"""Options and arguments that several verbs share, and the command as it was typed."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+MODEL = "A run folder, a stage in it, a Hugging Face model folder, a .gguf file, or a name that octavo pull knows"
+"""What a MODEL may be, for help."""
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines, and nothing else.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch.")]
+Model = Annotated[str, typer.Argument(help=f"{MODEL}.")]
+
+
+def same_command() -> str:
+    """The command that is running, to be typed again."""
+    return shlex.join(["octavo", *sys.argv[1:]])
