@@ -18,7 +18,7 @@ FLOORS = {
     3: ("engine", "train"),
     4: ("evals", "serve", "report", "plan"),
     5: (
-        *("console", "clock", "pull", "stages", "recipe", "press", "sweep"),
+        *("console", "clock", "pull", "stages", "recipe", "press", "sweep", "sweep_result"),
         *("models", "chat", "assess", "export", "doctor", "cli"),
     ),
 }

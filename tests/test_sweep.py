@@ -2,11 +2,12 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from octavo.console import JsonDisplay
 from octavo.errors import ConfigError
-from octavo.sweep import SweepPlan, SweepResult, Variant, print_sweep, run_sweep
+from octavo.rundir import RunDir
+from octavo.sweep import SweepPlan, run_sweep
+from octavo.sweep_result import SweepResult
 from tiny_recipe import RECIPE
 
 
@@ -37,6 +38,7 @@ def test_runs_share_what_is_above_the_difference_and_are_not_made_twice(recipe, 
     )
     saved = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert SweepResult.parse(saved, "sweep.json") == result
+    assert (tmp_path / "sweep" / "sweep.md").read_text() == result.markdown()
     assert (tmp_path / "sweep" / "3" / "seed-1" / "tuned" / "model" / "config.json").is_file()
     ledger = json.loads((tmp_path / "sweep" / "3" / "seed-1" / "ledger.json").read_text())
     assert [entry["stage"] for entry in ledger] == ["tokenizer", "guess", "base", "tuned", "eval-tuned"]
@@ -70,16 +72,29 @@ def test_an_unknown_key_is_refused_before_anything_runs(recipe, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
-def test_the_table_shows_the_spread_of_seeds():
-    first = Variant(value="dapo", seeds=(0, 1), pass_at_1=0.5, low=0.4, high=0.6, by_seed=(0.45, 0.55))
-    second = first.model_copy(
-        update={"value": "grpo", "difference": 0.1, "difference_low": 0.02, "difference_high": 0.18, "p_value": 0.013}
-    )
+def test_what_is_measured_on_other_problems_is_refused_before_anything_runs(recipe, tmp_path):
+    with pytest.raises(ConfigError, match="with 15 other held-out problems are drawn than with 20"):
+        sweep(recipe, tmp_path / "sweep", "tasks.gcd.params.max_value=20,15")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_the_folder_of_a_single_run_is_refused(recipe, tmp_path):
+    RunDir(tmp_path / "run").path.mkdir()
+    RunDir(tmp_path / "run").config_path.write_text("name: tiny")
+    with pytest.raises(ConfigError, match="folder of a single run"):
+        sweep(recipe, tmp_path / "run")
+
+
+def test_a_dry_run_says_what_is_made_once_and_linked_elsewhere(recipe, tmp_path):
     shown = io.StringIO()
-    result = SweepResult(recipe="r", key="zero.policy.kind", stage="eval-zero", problems=64, variants=(first, second))
-    print_sweep(result, Console(file=shown, width=120))
-    lines = shown.getvalue().splitlines()
-    assert "64 held-out problems" in lines[0]
-    assert lines[2].split() == ["dapo", "2", "50.0%", "40.0", "to", "60.0%", "45.0%", "55.0%", "-", "-", "-"]
-    assert "+10.0%" in lines[3]
-    assert "0.013" in lines[3]
+    plan = SweepPlan.parse("tuned.loop.steps=1,3", 1)
+    assert run_sweep(recipe, [], plan, tmp_path / "sweep", JsonDisplay(shown), dry_run=True) is None
+    notes = [json.loads(line)["text"] for line in shown.getvalue().splitlines()]
+    assert notes == [
+        f"Run 1 of 2: tuned.loop.steps=1, seed 0, in {tmp_path / 'sweep' / '1' / 'seed-0'}",
+        *(f"{stage}: make" for stage in ("tokenizer", "guess", "base", "tuned", "eval-tuned")),
+        f"Run 2 of 2: tuned.loop.steps=3, seed 0, in {tmp_path / 'sweep' / '3' / 'seed-0'}",
+        *(f"{stage}: link: another run of the sweep makes it" for stage in ("tokenizer", "guess", "base")),
+        *(f"{stage}: make" for stage in ("tuned", "eval-tuned")),
+    ]
+    assert not (tmp_path / "sweep").exists()

@@ -27,7 +27,8 @@ from octavo.storage import fsync_folder, write_atomic
 from octavo.tasks.build import build_mixture
 from octavo.world import World, seed_everything, set_threads
 
-Action = Literal["make", "go on", "keep"]
+Action = Literal["make", "go on", "keep", "link"]
+"""`link` is a sweep's: another of its runs has made the stage, or will have."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,11 @@ class Press:
 
     def show_plan(self) -> None:
         for plan in self.plan():
-            reason = f": {plan.reason}" if plan.reason else ""
-            self.display.note(f"{plan.stage}: {plan.action}{reason}")
+            self.show(plan)
+
+    def show(self, plan: Plan) -> None:
+        reason = f": {plan.reason}" if plan.reason else ""
+        self.display.note(f"{plan.stage}: {plan.action}{reason}")
 
     def run(self) -> None:
         """Run what is not finished, then show the closing table."""

@@ -8,24 +8,27 @@ seed and inputs) is linked instead of made again: usually everything above the s
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from octavo.config import Config
-from octavo.console import Display, interval, plain_table
+from octavo.console import Display
 from octavo.errors import ConfigError, OctavoError
 from octavo.evals import statistics
-from octavo.evals.evaluate import Evaluation
-from octavo.press import Press
+from octavo.evals.evaluate import Evaluation, held_out_problems
+from octavo.press import Plan, Press
 from octavo.recipe import Recipe, identities, load_recipe
 from octavo.rundir import RunDir
 from octavo.stages.evaluate import EvalStage
-from octavo.storage import read_json, write_json
+from octavo.storage import read_json, write_atomic, write_json
+from octavo.sweep_result import SweepResult, Variant
+from octavo.tasks.build import build_mixture
+
+Run = tuple[str, int]
+"""A value and a seed."""
 
 
 @dataclass(frozen=True)
@@ -50,45 +53,15 @@ class SweepPlan:
         return SweepPlan(key.strip(), values, seeds)
 
 
-class Variant(Config):
-    """All runs of one value, measured on the same held-out problems."""
-
-    value: str
-    seeds: tuple[int, ...]
-    pass_at_1: float
-    """Mean over seeds."""
-    low: float
-    high: float
-    """Ends of its 95% interval, clustered by problem."""
-    by_seed: tuple[float, ...]
-    """pass@1 of each run, in the order of `seeds`."""
-    difference: float | None = None
-    """To the first value, paired by problem; None: it is the first."""
-    difference_low: float | None = None
-    difference_high: float | None = None
-    p_value: float | None = None
-    """Two-sided, of no difference on problems like these; says nothing of other training seeds: see `by_seed`."""
-
-    @property
-    def worst(self) -> float:
-        return min(self.by_seed)
-
-
-class SweepResult(Config):
-    """The closing table as data: sweep.json."""
-
-    recipe: str
-    key: str
-    stage: str
-    """The `eval` stage that is compared."""
-    problems: int
-    variants: tuple[Variant, ...]
-
-
 def run_sweep(
     recipe: str, overrides: Sequence[str], plan: SweepPlan, folder: Path, display: Display, dry_run: bool = False
 ) -> SweepResult | None:
-    """Run what is not finished, write `<folder>/sweep.json`, return it (None for a dry run). Raises as `Press` does."""
+    """Run what is not finished, write `<folder>/sweep.json` and `sweep.md`, return the result (None for a dry run).
+
+    Raises as `Press` does, and ConfigError before anything runs if the runs could not be compared.
+    """
+    if RunDir(folder).config_path.exists():
+        raise ConfigError(f"{folder} is the folder of a single run; give the sweep another with --out")
     first = load_recipe(recipe, overrides).seed
     seeds = tuple(range(first, first + plan.seeds))
     runs = {
@@ -96,17 +69,16 @@ def run_sweep(
         for value, seed in product(plan.values, seeds)
     }
     compared = _compared_stage(next(iter(runs.values())))
+    _check_same_problems(plan, [runs[value, first] for value in plan.values])
     folders = {run: folder / _folder_name(run[0]) / f"seed-{run[1]}" for run in runs}
+    if dry_run:
+        _show_plan(plan, runs, folders, display)
+        return None
     for number, (run, loaded) in enumerate(runs.items(), start=1):
-        display.note(f"Run {number} of {len(runs)}: {plan.key}={run[0]}, seed {run[1]}, in {folders[run]}")
-        if dry_run:
-            Press(loaded, folders[run], display).show_plan()
-            continue
+        display.note(_heading(number, plan, runs, run, folders[run]))
         with RunDir(folders[run]).lock():
             _link_finished(loaded, folders[run], [other for other in folders.values() if other != folders[run]])
         Press(loaded, folders[run], display).run()
-    if dry_run:
-        return None
     evaluations = {run: _evaluation(folders[run], compared) for run in runs}
     result = SweepResult(
         recipe=recipe,
@@ -116,34 +88,47 @@ def run_sweep(
         variants=tuple(_variants(plan, seeds, evaluations)),
     )
     write_json(folder / "sweep.json", result.dump())
+    write_atomic(folder / "sweep.md", result.markdown())
     return result
 
 
-def print_sweep(result: SweepResult, console: Console | None = None) -> None:
-    """One row a value."""
-    table = plain_table(f"{result.key}, measured by {result.stage} on {result.problems} held-out problems")
-    for name in ("value", "seeds", "pass@1", "95% interval", "worst seed", "best seed", "difference", "its 95%", "p"):
-        table.add_column(name, justify="left" if name == "value" else "right")
-    for variant in result.variants:
-        compared = variant.difference is not None and variant.p_value is not None
-        table.add_row(
-            variant.value,
-            str(len(variant.seeds)),
-            f"{variant.pass_at_1:.1%}",
-            interval(variant.low, variant.high),
-            f"{variant.worst:.1%}",
-            f"{max(variant.by_seed):.1%}",
-            f"{variant.difference:+.1%}" if compared else "-",
-            interval(variant.difference_low, variant.difference_high),
-            f"{variant.p_value:.3f}" if compared else "-",
-        )
-    console = console or Console()
-    console.print(table)
-    console.print(
-        f"Differences are to {result.variants[0].value}, paired by problem. p speaks of these runs on problems like "
-        "these; whether another training seed would agree, the worst and best seed show.",
-        highlight=False,
-    )
+def _check_same_problems(plan: SweepPlan, recipes: Sequence[Recipe]) -> None:
+    """Raise ConfigError unless all values are measured on the same held-out questions."""
+    asked = [
+        [problem.question for problem in held_out_problems(build_mixture(list(tasks)), recipe.evaluation)]
+        for recipe in recipes
+        for tasks in [recipe.labelled_tasks().values()]
+    ]
+    for value, questions in zip(plan.values, asked, strict=True):
+        if questions != asked[0]:
+            raise ConfigError(
+                f"--sweep {plan.key}: with {value} other held-out problems are drawn than with {plan.values[0]}, so "
+                "the runs could not be compared; sweep a key that leaves tasks and the problems of the evaluation alone"
+            )
+
+
+def _show_plan(plan: SweepPlan, runs: Mapping[Run, Recipe], folders: Mapping[Run, Path], display: Display) -> None:
+    """What would run and why, and what would only be linked."""
+    presses = {run: Press(loaded, folders[run], display) for run, loaded in runs.items()}
+    plans = {run: press.plan() for run, press in presses.items()}
+    there = {
+        presses[run].identities[step.stage].fingerprint
+        for run, steps in plans.items()
+        for step in steps
+        if step.action == "keep"
+    }
+    for number, (run, steps) in enumerate(plans.items(), start=1):
+        display.note(_heading(number, plan, runs, run, folders[run]))
+        for step in steps:
+            fingerprint = presses[run].identities[step.stage].fingerprint
+            if fingerprint in there and not RunDir(folders[run]).stage(step.stage).path.exists():
+                step = Plan(step.stage, "link", "another run of the sweep makes it")
+            presses[run].show(step)
+            there.add(fingerprint)
+
+
+def _heading(number: int, plan: SweepPlan, runs: Mapping[Run, Recipe], run: Run, folder: Path) -> str:
+    return f"Run {number} of {len(runs)}: {plan.key}={run[0]}, seed {run[1]}, in {folder}"
 
 
 def _compared_stage(recipe: Recipe) -> str:
@@ -200,9 +185,7 @@ def _evaluation(folder: Path, stage: str) -> Evaluation:
     return Evaluation.parse(read_json(path), str(path))
 
 
-def _variants(
-    plan: SweepPlan, seeds: tuple[int, ...], evaluations: dict[tuple[str, int], Evaluation]
-) -> Iterator[Variant]:
+def _variants(plan: SweepPlan, seeds: tuple[int, ...], evaluations: Mapping[Run, Evaluation]) -> Iterator[Variant]:
     """Only problems of which every run could grade a sample are compared."""
     graded = [
         {record.id for record in evaluation.records if any(correct is not None for correct in record.correct)}
