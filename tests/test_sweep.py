@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from octavo.cli import exit_code_of
 from octavo.console import JsonDisplay
 from octavo.errors import ConfigError
 from octavo.rundir import RunDir
@@ -78,6 +79,27 @@ def test_what_is_measured_on_other_problems_is_refused_before_anything_runs(reci
     assert not (tmp_path / "sweep").exists()
 
 
+def test_what_no_evaluation_depends_on_is_refused(recipe, tmp_path):
+    with pytest.raises(ConfigError, match=r"none of the evaluations \(eval-tuned\) depends on it"):
+        sweep(recipe, tmp_path / "sweep", "description=a,b")
+
+
+def test_the_evaluation_that_is_compared_is_one_that_differs(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    text = RECIPE.replace(
+        "  eval-tuned:",
+        "  side: {kind: sft, model: base, corpus: {kind: solutions, documents: 30},\n"
+        "    optimizer: {learning_rate: 0.003}, tokens_per_step: 256, tokens_per_row: 128,\n"
+        "    micro_batch_tokens: 256, loop: {steps: 1}}\n"
+        "  eval-side: {kind: eval, row: side, model: side}\n"
+        "  eval-tuned:",
+    )
+    path.write_text(text)
+    result, started = sweep(str(path), tmp_path / "sweep", "side.loop.steps=1,2", seeds=1)
+    assert result.stage == "eval-side"
+    assert started.count("tuned") == 1
+
+
 def test_the_folder_of_a_single_run_is_refused(recipe, tmp_path):
     RunDir(tmp_path / "run").path.mkdir()
     RunDir(tmp_path / "run").config_path.write_text("name: tiny")
@@ -97,4 +119,62 @@ def test_a_dry_run_says_what_is_made_once_and_linked_elsewhere(recipe, tmp_path)
         *(f"{stage}: link: another run of the sweep makes it" for stage in ("tokenizer", "guess", "base")),
         *(f"{stage}: make" for stage in ("tuned", "eval-tuned")),
     ]
+    assert not (tmp_path / "sweep").exists()
+
+
+def octavo(capsys, *arguments):
+    """Exit code, standard output and standard error of a command."""
+    code = exit_code_of(["run", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+def test_on_the_command_line(recipe, tmp_path, capsys):
+    folder = tmp_path / "sweep"
+    asked = (recipe, "--sweep", "tuned.loop.steps=1,2", "--out", folder)
+    code, out, err = octavo(capsys, *asked)
+    assert (code, err) == (0, "")
+    assert f"Run 2 of 2: tuned.loop.steps=2, seed 0, in {folder / '2' / 'seed-0'}" in out
+    table = out[out.index("tuned.loop.steps, measured by eval-tuned on 6 held-out problems") :].splitlines()
+    assert [row.split()[:2] for row in table[2:4]] == [["1", "1"], ["2", "1"]]
+    assert table[-1] == f"The same table: {folder / 'sweep.md'}; as data: {folder / 'sweep.json'}"
+
+    code, out, err = octavo(capsys, *asked, "--json")
+    assert (code, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert not [event for event in events if event["event"] == "stage_started"]
+    assert events[-1] == {"event": "sweep_finished", **json.loads((folder / "sweep.json").read_text())}
+
+
+def test_a_dry_run_on_the_command_line_makes_nothing(recipe, tmp_path, capsys):
+    asked = (recipe, "--sweep", "tuned.loop.steps=1,2", "--seeds", 2, "--out", tmp_path / "sweep", "--dry-run")
+    code, out, _ = octavo(capsys, *asked)
+    assert code == 0
+    assert out.count("base: make") == 2
+    assert out.count("base: link") == 2
+    assert out.count("tuned: make") == 8  # its evaluation too
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_the_folder_of_a_sweep_is_named_after_the_recipe(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = octavo(capsys, recipe, "--sweep", "tuned.loop.steps=1,2", "--dry-run")
+    assert code == 0
+    assert "in runs/tiny-sweep/1/seed-0" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--seeds", "2"), "--seeds needs --sweep"),
+        (("--sweep", "tuned.loop.steps=1,2", "--fresh"), "give it another folder with --out"),
+        (("--sweep", "tuned.loop.steps=1,2", "--seeds", "0"), "--seeds"),
+        (("--sweep", "tuned.loop.stepz=1,2"), "unknown key stages.tuned.loop.stepz (did you mean steps?)"),
+        (("--sweep", "tuned.loop.steps=1,few"), "stages.tuned.loop.steps: should be a valid integer"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(recipe, tmp_path, capsys, arguments, said):
+    code, _, err = octavo(capsys, recipe, "--out", tmp_path / "sweep", *arguments)
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
     assert not (tmp_path / "sweep").exists()

@@ -68,7 +68,7 @@ def run_sweep(
         (value, seed): load_recipe(recipe, [*overrides, f"{plan.key}={value}", f"seed={seed}"])
         for value, seed in product(plan.values, seeds)
     }
-    compared = _compared_stage(next(iter(runs.values())))
+    compared = _compared_stage(plan, [runs[value, first] for value in plan.values])
     _check_same_problems(plan, [runs[value, first] for value in plan.values])
     folders = {run: folder / _folder_name(run[0]) / f"seed-{run[1]}" for run in runs}
     if dry_run:
@@ -131,13 +131,20 @@ def _heading(number: int, plan: SweepPlan, runs: Mapping[Run, Recipe], run: Run,
     return f"Run {number} of {len(runs)}: {plan.key}={run[0]}, seed {run[1]}, in {folder}"
 
 
-def _compared_stage(recipe: Recipe) -> str:
-    """The evaluation of the recipe's result, else its last one."""
+def _compared_stage(plan: SweepPlan, recipes: Sequence[Recipe]) -> str:
+    """Of the evaluations that differ by value, that of the recipe's result, else the last one."""
+    recipe = recipes[0]
     measures = {name: stage for name, stage in recipe.stages.items() if isinstance(stage, EvalStage) and stage.model}
     if not measures:
         raise ConfigError(f"recipe {recipe.name} has no eval stage, so there is nothing to compare: add one")
-    of_result = [name for name, stage in measures.items() if stage.model == recipe.result]
-    return of_result[-1] if of_result else list(measures)[-1]
+    known = [identities(each) for each in recipes]
+    differing = [name for name in measures if len({each[name].fingerprint for each in known}) == len(recipes)]
+    if not differing:
+        raise ConfigError(
+            f"--sweep {plan.key}: none of the evaluations ({', '.join(measures)}) depends on it, so there is nothing "
+            "to compare; sweep another key, or add an eval stage behind what it changes"
+        )
+    return next((name for name in reversed(differing) if measures[name].model == recipe.result), differing[-1])
 
 
 def _link_finished(recipe: Recipe, folder: Path, others: Sequence[Path]) -> None:

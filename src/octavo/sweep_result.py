@@ -1,5 +1,6 @@
 """What a sweep found: one row a value, for the terminal, as Markdown, and as data."""
 
+import sys
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -88,6 +89,7 @@ def print_sweep(result: SweepResult, console: Console | None = None) -> None:
         table.add_column(name, justify="left" if name == "value" else "right")
     for row in result.rows():
         table.add_row(*row)
-    console = console or Console()
+    if console is None:  # what is no terminal has no width of its own
+        console = Console() if sys.stdout.isatty() else Console(width=140, color_system=None)
     console.print(table)
     console.print(result.reading, highlight=False)
