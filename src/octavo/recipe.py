@@ -24,11 +24,10 @@ from octavo.engine.config import EngineConfig
 from octavo.errors import ConfigError
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.stages import AnyStage
-from octavo.stages.corpora import SolutionsCorpus
+from octavo.stages.corpora import SolutionsCorpus, WorkedCorpus
 from octavo.stages.stage import MODEL_KINDS
 from octavo.tasks.asking import AskingConfig
 from octavo.tasks.build import TaskConfig
-from octavo.tasks.jsonl import JsonlTaskConfig
 from octavo.world import derive_seed
 
 IDENTITY_VERSION = 1
@@ -76,7 +75,7 @@ class Recipe(Config):
             for field, source in stage.inputs().items():
                 self._check_input(f"stages.{name}.{field}", source, order[:position], stage.accepts[field])
             corpus = stage.read_corpus()
-            for task in corpus.tasks or () if isinstance(corpus, SolutionsCorpus) else ():
+            for task in corpus.tasks or () if isinstance(corpus, SolutionsCorpus | WorkedCorpus) else ():
                 if task not in self.tasks:
                     raise ValueError(f"stages.{name}.corpus: no task is named {task!r}{nearest(task, self.tasks)}")
         self._check_input("result", self.result, order, MODEL_KINDS)
@@ -183,9 +182,7 @@ def identities(recipe: Recipe) -> dict[str, Identity]:
     """Identity of every stage. Reads the files that stages read. Raises DataError where one is missing."""
     plain = recipe.dump()
     made: dict[str, Identity] = {}
-    task_files = {
-        str(task.path): sha256_of(task.path) for task in recipe.tasks.values() if isinstance(task, JsonlTaskConfig)
-    }
+    task_files = {str(path): sha256_of(path) for task in recipe.tasks.values() for path in task.files()}
     for name, stage in recipe.stages.items():
         facts: dict[str, Any] = {
             "version": IDENTITY_VERSION,

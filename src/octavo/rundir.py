@@ -4,7 +4,8 @@
     <run>/ledger.json        LedgerEntry of each stage: what was spent
     <run>/summary.json       SummaryRow of each model: the closing table as data
     <run>/<stage>/           manifest.json, metrics.jsonl, rollouts.jsonl, samples.jsonl, evaluation.json,
-                             text_score.json, model/ (Hugging Face layout), state/ (training checkpoints)
+                             text_score.json, self_test.json, model/ (Hugging Face layout), adapter/ (peft's),
+                             state/ (training checkpoints)
 
 A row of `metrics.jsonl` is {"step": int, <metric name>: float, ...}; every row of a JSONL file that is written during
 training has its `step`, so that a resumed run can drop what the lost steps had written.
@@ -118,6 +119,11 @@ class StageDir:
         return self.path / "model"
 
     @property
+    def adapter(self) -> Path:
+        """Folder of the adapters, in peft's layout, where only such were trained; `model` holds them too."""
+        return self.path / "adapter"
+
+    @property
     def state(self) -> Path:
         """Folder of the training checkpoints; not needed to use the model."""
         return self.path / "state"
@@ -141,6 +147,10 @@ class StageDir:
     @property
     def text_score(self) -> Path:
         return self.path / "text_score.json"
+
+    @property
+    def self_test(self) -> Path:
+        return self.path / "self_test.json"
 
     @property
     def manifest(self) -> Path:

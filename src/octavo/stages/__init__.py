@@ -15,6 +15,7 @@ from octavo.stages.on_policy_distill import OnPolicyDistillStage
 from octavo.stages.open import OpenStage
 from octavo.stages.pretrain import PretrainStage
 from octavo.stages.sample import SampleStage
+from octavo.stages.self_test import SelfTestStage
 from octavo.stages.sft import SFTStage
 from octavo.stages.text_score import TextScoreStage
 from octavo.stages.tokenizer import TokenizerStage
@@ -29,7 +30,8 @@ AnyStage = Annotated[
     | GRPOStage
     | SampleStage
     | EvalStage
-    | TextScoreStage,
+    | TextScoreStage
+    | SelfTestStage,
     Field(discriminator="kind"),
 ]
 """Any stage; `kind` says which."""

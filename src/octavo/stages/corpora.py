@@ -7,9 +7,12 @@ from pydantic import Field
 
 from octavo.config import Config
 from octavo.data.files import find_files
-from octavo.data.sources import FileSource, Source
+from octavo.data.sources import FileSource, ListSource, Source
 from octavo.disclosure import sha256_of
+from octavo.errors import DataError
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.build import TaskConfig
+from octavo.tasks.questions import QuestionsTask, QuestionsTaskConfig
 from octavo.tasks.source import SolutionSource, SolutionSourceConfig, WritingConfig
 
 
@@ -31,21 +34,44 @@ class SolutionsCorpus(WritingConfig):
     """Which of the recipe's tasks; None: all."""
 
 
-Corpus = Annotated[FilesCorpus | SolutionsCorpus, Field(discriminator="kind")]
+class WorkedCorpus(Config):
+    """Worked answers of the user's own questions, of those that are trained on."""
+
+    kind: Literal["worked"] = "worked"
+    tasks: tuple[str, ...] | None = None
+    """Which of the recipe's tasks of kind questions; None: all of these."""
+    bare_answers: bool = False
+    """Learn gold answers too, where a question has no worked one."""
 
 
-def open_corpus(corpus: FilesCorpus | SolutionsCorpus, tasks: Mapping[str, TaskConfig], seed: int) -> Source:
-    """Open for reading. Raises DataError (files) or ConfigError (a task without worked solutions)."""
+Corpus = Annotated[FilesCorpus | SolutionsCorpus | WorkedCorpus, Field(discriminator="kind")]
+
+
+def open_corpus(corpus: Corpus, tasks: Mapping[str, TaskConfig], seed: int, asking: AskingConfig = PLAINLY) -> Source:
+    """Open for reading; questions of tasks are put as `asking` says.
+
+    Raises DataError (files) or ConfigError (a task without worked solutions).
+    """
     match corpus:
         case FilesCorpus():
             return FileSource(corpus.paths, corpus.separator)
         case SolutionsCorpus():
             writing = {name: getattr(corpus, name) for name in WritingConfig.model_fields}
             chosen = tuple(tasks[name] for name in corpus.tasks or tasks)
-            return SolutionSource(SolutionSourceConfig(tasks=chosen, seed=seed, **writing))
+            return SolutionSource(SolutionSourceConfig(tasks=chosen, seed=seed, asking=asking, **writing))
+        case WorkedCorpus():
+            chosen = [tasks[name] for name in corpus.tasks or tasks]
+            own = [QuestionsTask(task) for task in chosen if isinstance(task, QuestionsTaskConfig)]
+            documents = [document for task in own for document in task.worked(asking, corpus.bare_answers)]
+            if not documents:
+                raise DataError(
+                    "corpus of kind worked: no task of kind questions has a worked answer to learn from; give worked "
+                    "answers, or set bare_answers"
+                )
+            return ListSource(documents)
 
 
-def corpus_files(corpus: FilesCorpus | SolutionsCorpus | None) -> dict[str, str]:
+def corpus_files(corpus: Corpus | None) -> dict[str, str]:
     """Path -> sha256 of the files that a corpus reads. Raises DataError where one is missing."""
     if not isinstance(corpus, FilesCorpus):
         return {}

@@ -6,12 +6,13 @@ from pydantic import model_validator
 
 from octavo.data.sources import FileSource
 from octavo.stages.cost import Cost, generation_cost, training_cost
+from octavo.stages.learner import open_learner
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.stages.trained import TrainedConfig
 from octavo.train.distill import DistillConfig, distill
-from octavo.weights.hf import save_model
 
 
-class DistillStage(DistillConfig, Stage):
+class DistillStage(DistillConfig, TrainedConfig, Stage):
     """A small model learns from what a larger one wrote: by plain SFT, as DeepSeek-R1 did, or from the teacher too."""
 
     kind: Literal["distill"]
@@ -22,6 +23,7 @@ class DistillStage(DistillConfig, Stage):
     teacher: str | None = None
     """Stage whose model is the teacher; needed only where `teacher_share` is above 0."""
     accepts: ClassVar = {"model": MODEL_KINDS, "data": ("sample",), "teacher": MODEL_KINDS}
+    uses: ClassVar = ("tasks", "asking")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -30,11 +32,11 @@ class DistillStage(DistillConfig, Stage):
         return self
 
     def run(self, workshop: Workshop) -> Cost:
-        model, tokenizer = load(workshop, "model")
+        learner = open_learner(workshop, self.lora)
         teacher = None if self.teacher is None else load(workshop, "teacher")[0]
         result = distill(
-            model,
-            tokenizer,
+            learner.model,
+            learner.tokenizer,
             FileSource([workshop.sources["data"].samples]),
             self,
             workshop.world,
@@ -42,9 +44,10 @@ class DistillStage(DistillConfig, Stage):
             workshop.seed,
             teacher,
             workshop.meter,
+            self.judge(workshop, learner),
         )
-        save_model(workshop.folder.model, model, tokenizer)
-        cost = training_cost(model.config, result.tokens, self.tokens_per_row)
+        learner.save(workshop.folder)
+        cost = training_cost(learner.model.config, result.tokens, self.tokens_per_row)
         if teacher is None:
             return cost
         return Cost(cost.tokens, cost.flops + generation_cost(teacher.config, result.tokens, self.tokens_per_row).flops)

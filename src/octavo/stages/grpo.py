@@ -4,54 +4,49 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from octavo.engine.engine import Engine
 from octavo.stages.cost import Cost, generation_cost, training_cost
-from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
-from octavo.stages.validation import ValidationConfig, validation
+from octavo.stages.learner import open_learner
+from octavo.stages.reward_watch import RewardWatch
+from octavo.stages.stage import MODEL_KINDS, Stage, Workshop
+from octavo.stages.trained import TrainedConfig
 from octavo.tasks.build import build_mixture
 from octavo.train.grpo import GRPOConfig, grpo
-from octavo.weights.hf import save_model
 
 
-class GRPOStage(GRPOConfig, Stage):
+class GRPOStage(GRPOConfig, TrainedConfig, Stage):
     """Reinforcement learning on the recipe's tasks."""
 
     kind: Literal["grpo"]
     model: str
     """Stage whose model is trained further."""
-    validation: ValidationConfig | None = None
-    """How weights are judged every `loop.evaluate_every_steps`; the best ones are kept."""
     accepts: ClassVar = {"model": MODEL_KINDS}
     uses: ClassVar = ("tasks", "asking")
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.validation is None) != (self.loop.evaluate_every_steps is None):
-            raise ValueError("validation and loop.evaluate_every_steps go together: give both or neither")
+    def _no_dropout(self) -> Self:
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(f"lora.dropout must be 0 in reinforcement learning, got {self.lora.dropout}")
         return self
 
     def run(self, workshop: Workshop) -> Cost:
-        model, tokenizer = load(workshop, "model")
+        learner = open_learner(workshop, self.lora)
         mixture = build_mixture(list(workshop.tasks.values()))
-        engine = Engine(model, tokenizer, workshop.engine)
-        judge = self.validation and validation(
-            self.validation, mixture, engine, tokenizer, workshop.seed, workshop.asking
-        )
+        completer = learner.completer(workshop)
         result = grpo(
-            model,
-            tokenizer,
-            engine,
+            learner.model,
+            learner.tokenizer,
+            completer,
             mixture,
             self,
             workshop.world,
             workshop.folder,
             workshop.seed,
-            workshop.meter,
-            judge,
+            RewardWatch(workshop.meter, workshop.folder, self.validation.problems if self.validation else 0),
+            self.judge(workshop, learner, mixture, completer),
             workshop.asking,
         )
-        save_model(workshop.folder.model, model, tokenizer)
+        learner.save(workshop.folder)
         context = self.rollouts.max_completion_tokens
-        learned = training_cost(model.config, result.tokens, context)
-        drawn = generation_cost(model.config, result.generated_tokens, context)
+        learned = training_cost(learner.model.config, result.tokens, context)
+        drawn = generation_cost(learner.model.config, result.generated_tokens, context)
         return Cost(learned.tokens + drawn.tokens, learned.flops + drawn.flops)

@@ -2,17 +2,17 @@
 
 from typing import ClassVar, Literal
 
-from octavo.engine.engine import Engine
 from octavo.errors import ConfigError
 from octavo.stages.cost import Cost, generation_cost, training_cost
+from octavo.stages.learner import open_learner
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.stages.trained import TrainedConfig
 from octavo.tasks.build import build_mixture
 from octavo.tasks.types import Problem
 from octavo.train.on_policy_distill import OnPolicyDistillConfig, distill_on_policy
-from octavo.weights.hf import save_model
 
 
-class OnPolicyDistillStage(OnPolicyDistillConfig, Stage):
+class OnPolicyDistillStage(OnPolicyDistillConfig, TrainedConfig, Stage):
     """A small model answers the recipe's problems, and a larger one with the same tokenizer says how likely each of its
     words was."""
 
@@ -25,7 +25,8 @@ class OnPolicyDistillStage(OnPolicyDistillConfig, Stage):
     uses: ClassVar = ("tasks", "asking")
 
     def run(self, workshop: Workshop) -> Cost:
-        student, tokenizer = load(workshop, "model")
+        learner = open_learner(workshop, self.lora)
+        student, tokenizer = learner.model, learner.tokenizer
         teacher, teachers = load(workshop, "teacher")
         if not tokenizer.same_vocabulary(teachers):
             raise ConfigError(
@@ -36,19 +37,21 @@ class OnPolicyDistillStage(OnPolicyDistillConfig, Stage):
         def encode(problem: Problem) -> tuple[int, ...]:
             return workshop.asking.prompt(tokenizer, problem)
 
+        mixture, completer = build_mixture(list(workshop.tasks.values())), learner.completer(workshop)
         result = distill_on_policy(
             student,
             teacher,
-            Engine(student, tokenizer, workshop.engine),
-            build_mixture(list(workshop.tasks.values())),
+            completer,
+            mixture,
             encode,
             self,
             workshop.world,
             workshop.folder,
             workshop.seed,
             workshop.meter,
+            self.judge(workshop, learner, mixture, completer),
         )
-        save_model(workshop.folder.model, student, tokenizer)
+        learner.save(workshop.folder)
         context = self.max_completion_tokens
         learned = training_cost(student.config, result.tokens, context)
         judged = generation_cost(teacher.config, result.tokens, context)

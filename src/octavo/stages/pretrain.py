@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from octavo.model.config import ModelConfig
 from octavo.model.transformer import Transformer
-from octavo.stages.corpora import Corpus, FilesCorpus, SolutionsCorpus, open_corpus
+from octavo.stages.corpora import Corpus, open_corpus
 from octavo.stages.cost import Cost, training_cost
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
 from octavo.train.pretrain import PretrainConfig, pretrain
@@ -36,7 +36,7 @@ class PretrainStage(PretrainConfig, Stage):
             raise ValueError("expected either tokenizer and model (a new model) or start (one to train further)")
         return self
 
-    def read_corpus(self) -> FilesCorpus | SolutionsCorpus | None:
+    def read_corpus(self) -> Corpus | None:
         return self.corpus
 
     def run(self, workshop: Workshop) -> Cost:

@@ -11,7 +11,7 @@ from octavo.engine.config import EngineConfig
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.model.transformer import Transformer
 from octavo.rundir import StageDir, SummaryRow
-from octavo.stages.corpora import FilesCorpus, SolutionsCorpus, corpus_files
+from octavo.stages.corpora import Corpus, corpus_files
 from octavo.stages.cost import Cost
 from octavo.stages.meter import Meter
 from octavo.tasks.asking import AskingConfig
@@ -54,7 +54,7 @@ class Stage(Config):
         values = {field: getattr(self, field) for field in self.accepts}
         return {field: name for field, name in values.items() if name is not None}
 
-    def read_corpus(self) -> FilesCorpus | SolutionsCorpus | None:
+    def read_corpus(self) -> Corpus | None:
         """The corpus that it reads, if any."""
         return None
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from octavo.errors import DataError
-from octavo.stages.corpora import Corpus, FilesCorpus, SolutionsCorpus, open_corpus
+from octavo.stages.corpora import Corpus, open_corpus
 from octavo.stages.cost import Cost
 from octavo.stages.stage import Stage, Workshop
 from octavo.text.template import format_reply
@@ -22,7 +22,7 @@ class TokenizerStage(Stage):
     """Tokens, bytes and special tokens included."""
     uses: ClassVar = ("tasks",)
 
-    def read_corpus(self) -> FilesCorpus | SolutionsCorpus | None:
+    def read_corpus(self) -> Corpus | None:
         return self.corpus
 
     def run(self, workshop: Workshop) -> Cost:

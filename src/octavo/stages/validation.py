@@ -55,11 +55,13 @@ def validation(
     ]
 
     def score() -> float:
-        grades = [
-            mixture.grade(problem, asking.answer(completion.text))
-            for problem, completions in zip(problems, completer.complete(requests), strict=True)
-            for completion in completions
-        ]
+        grades = mixture.grade_all(
+            [
+                (problem, asking.answer(completion.text))
+                for problem, completions in zip(problems, completer.complete(requests), strict=True)
+                for completion in completions
+            ]
+        )
         scored = [grade.correct for grade in grades if grade.scored]
         return sum(scored) / len(scored) if scored else 0.0
 

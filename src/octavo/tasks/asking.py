@@ -10,11 +10,14 @@ from typing import Literal
 from octavo.config import Config
 from octavo.tasks.types import Problem
 from octavo.text.messages import Message
-from octavo.text.template import END_THINK, encode_prompt, parse_reply
+from octavo.text.template import ANSWER, END_ANSWER, END_THINK, encode_prompt, parse_reply
 from octavo.text.tokenizer import Tokenizer
 
 _BOXED = re.compile(r"\\boxed\s*\{")
 _NUMBER = re.compile(r"[+-]?\d+(?:,\d{3})*(?:[.,/]\d+)*")
+
+Reading = Literal["tags", "boxed", "last_number", "reply"]
+"""Where the answer stands in a reply."""
 
 
 class AskingConfig(Config):
@@ -24,9 +27,9 @@ class AskingConfig(Config):
     """System message, where the problem brings none."""
     suffix: str = ""
     """Put behind every question, as "\\nGive the final answer between <answer> and </answer>."."""
-    reading: Literal["tags", "boxed", "last_number"] = "tags"
-    """tags: between <answer> tags, else what follows </think>; boxed: the last \\boxed{...}; last_number: the last
-    number of what follows the reasoning."""
+    reading: Reading = "tags"
+    """tags: between <answer> tags; boxed: the last \\boxed{...}; last_number: the last number of what follows the
+    reasoning; reply: all that follows it."""
 
     def messages(self, problem: Problem) -> tuple[Message, ...]:
         """The conversation up to where the model answers."""
@@ -44,10 +47,22 @@ class AskingConfig(Config):
         if self.reading == "tags":
             return parse_reply(text).answer
         said = text.rpartition(END_THINK)[2]
+        if self.reading == "reply":
+            return said.strip() or None
         if self.reading == "boxed":
             return _last_boxed(said)
         numbers = _NUMBER.findall(said)
         return numbers[-1] if numbers else None
+
+    def written(self, answer: str) -> str:
+        """A reply that says nothing but `answer`, so that `answer(...)` reads it."""
+        match self.reading:
+            case "tags":
+                return f"{ANSWER}{answer}{END_ANSWER}"
+            case "boxed":
+                return f"\\boxed{{{answer}}}"
+            case _:
+                return answer
 
 
 PLAINLY = AskingConfig()

@@ -8,6 +8,7 @@ from (task, split, seed, index, attempt), in a dataset whose seed is fixed.
 import dataclasses
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -51,6 +52,10 @@ class ReasoningGymConfig(Config):
     tasks/solutions/wordings.py has words for this dataset. Held-out problems keep the library's."""
     grading_seconds: float = Field(default=5.0, gt=0)
     """Time limit of grading one answer."""
+
+    def files(self) -> tuple[Path, ...]:
+        """Files whose content decides what the task asks: none."""
+        return ()
 
 
 class ReasoningGymTask(Task):

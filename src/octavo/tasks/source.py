@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Generic, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from octavo.config import Config
 from octavo.errors import ConfigError
+from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.build import TaskConfig, build_mixture
 from octavo.tasks.solutions import Language, Solution, Style, notation, write
 from octavo.tasks.types import Problem
@@ -52,6 +53,8 @@ class SolutionSourceConfig(WritingConfig):
     """Tasks that have worked solutions, mixed by their weights."""
     seed: int = 0
     """Another seed gives other documents."""
+    asking: AskingConfig = PLAINLY
+    """How conversations ask."""
 
 
 class SolutionSource:
@@ -75,7 +78,7 @@ class SolutionSource:
         problem = self._tasks.problem("train", self._config.seed, index)
         rng = random.Random(derive_seed(self._config.seed, "solution", index))
         if rng.random() < self._config.conversation_share:
-            return _conversation(problem, self._write(problem, rng))
+            return _conversation(self._config.asking.messages(problem), self._write(problem, rng))
         if self._config.page_problems == 1:
             return _plain(problem, self._write(problem, rng), rng)
         return self._page(index, rng)
@@ -107,9 +110,9 @@ class _Draw(Generic[Name]):
         return self._names[bisect.bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
 
 
-def _conversation(problem: Problem, solution: Solution) -> Document:
+def _conversation(asked: Sequence[Message], solution: Solution) -> Document:
     reply = Message("assistant", f"{ANSWER}{solution.answer}{END_ANSWER}", reasoning=solution.reasoning)
-    return Document(messages=(Message("user", problem.question), reply))
+    return Document(messages=(*asked, reply))
 
 
 def _plain(problem: Problem, solution: Solution, rng: random.Random) -> Document:

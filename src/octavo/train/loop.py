@@ -114,13 +114,17 @@ class _Loop:
         self.world.barrier()
 
     def is_over(self) -> bool:
-        """Whether the steps are done or the time is up. Plans how many steps there will be, at the pace so far."""
+        """Whether the steps are done or the time is up."""
+        self._plan()
+        return self.step >= self._planned_steps
+
+    def _plan(self) -> None:
+        """How many steps there will be, at the pace so far."""
         if self.config.minutes is not None and self.step > 0:
             own = torch.tensor(self._seconds(), dtype=torch.float64, device=self.world.device)
             seconds = float(self.world.all_reduce_(own)) / self.world.size  # all ranks stop at the same step
             affordable = int(self.step * self.config.minutes * 60 / seconds)
             self._planned_steps = min(self.config.steps, max(self.step, affordable))
-        return self.step >= self._planned_steps
 
     def update(
         self, batches: list[Batch], loss_function: LossFunction, normalizer: Callable[[Batch], float]
@@ -150,8 +154,12 @@ class _Loop:
         }
 
     def evaluation_is_due(self) -> bool:
+        """By steps, and after the last one, also if it was the time that ended."""
         every = self.config.evaluate_every_steps
-        return every is not None and (self.step % every == 0 or self.step == self._planned_steps)
+        if every is None:
+            return False
+        self._plan()
+        return self.step % every == 0 or self.step >= self._planned_steps
 
     def judge(self, held_out: HeldOut) -> float:
         """Score the weights, and keep a copy of them if they are the best so far."""

@@ -76,6 +76,11 @@ def save_adapter(folder: Path, model: Transformer, config: LoraConfig, base: str
         write_tensors(unfinished / WEIGHTS, tensors, torch.float32)
 
 
+def adapter_base(folder: Path) -> str:
+    """What the adapters of a folder belong to, as it says itself. Raises CheckpointError."""
+    return str(read_object(folder / CONFIG, "an adapter config").get("base_model_name_or_path"))
+
+
 def load_adapter(folder: Path, model: Transformer) -> LoraConfig:
     """Put the adapters of a folder, ours or peft's, around a plain model; returns what they were made with.
 
