@@ -238,7 +238,8 @@ def _finished(folder: StageDir) -> Manifest:
 
 def _outputs(folder: StageDir) -> dict[str, str]:
     """What later stages and people may use of a stage: its model and its results, not its training state."""
-    made = (folder.model, folder.adapter, folder.samples, folder.evaluation, folder.text_score, folder.self_test)
+    results = (folder.evaluation, folder.text_score, folder.vocabulary, folder.self_test)
+    made = (folder.model, folder.adapter, folder.samples, *results)
     return {path.name: sha256_of(path) for path in made if path.exists()}
 
 

@@ -4,8 +4,8 @@
     <run>/ledger.json        LedgerEntry of each stage: what was spent
     <run>/summary.json       SummaryRow of each model: the closing table as data
     <run>/<stage>/           manifest.json, metrics.jsonl, rollouts.jsonl, samples.jsonl, evaluation.json,
-                             text_score.json, self_test.json, model/ (Hugging Face layout), adapter/ (peft's),
-                             state/ (training checkpoints)
+                             text_score.json, vocabulary.json, self_test.json, model/ (Hugging Face layout), adapter/
+                             (peft's), state/ (training checkpoints)
 
 A row of `metrics.jsonl` is {"step": int, <metric name>: float, ...}; every row of a JSONL file that is written during
 training has its `step`, so that a resumed run can drop what the lost steps had written.
@@ -151,6 +151,11 @@ class StageDir:
     @property
     def self_test(self) -> Path:
         return self.path / "self_test.json"
+
+    @property
+    def vocabulary(self) -> Path:
+        """What new tokens did to the ways in which texts are cut."""
+        return self.path / "vocabulary.json"
 
     @property
     def manifest(self) -> Path:

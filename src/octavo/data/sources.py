@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from octavo.data.files import find_files, read_documents
+from octavo.data.parts import HELD_OUT_SHARE, Part, is_in
 from octavo.errors import ConfigError, DataError
 from octavo.text.messages import Document, Message
 
@@ -58,16 +59,25 @@ class ListSource:
 class FileSource:
     """Documents of files, folders and glob patterns: .txt .md .jsonl .parquet, plain or .gz .bz2 .xz .zst.
 
-    `separator` splits text files into documents; without it a file is one. Raises DataError naming the file, and the
-    line or the byte, of whatever cannot be read; also for a corpus without any text.
+    `separator` splits text files into documents; without it a file is one. `part` chooses among them. Raises DataError
+    naming the file, and the line or the byte, of whatever cannot be read; also for a corpus without any text.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], separator: str | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[str | os.PathLike[str]], separator: str | None = None, part: Part = "all"
+    ) -> None:
         self.files = find_files(paths)
         """What was read, in order."""
-        self._documents = ListSource(document for file in self.files for document in read_documents(file, separator))
+        documents = (document for file in self.files for document in read_documents(file, separator))
+        self._documents = ListSource(document for document in documents if is_in(part, document))
         if len(self._documents) == 0:
-            raise DataError(f"the corpus is empty: no text in {', '.join(map(str, paths)) or 'no path at all'}")
+            where = ", ".join(map(str, paths)) or "no path at all"
+            if part == "all":
+                raise DataError(f"the corpus is empty: no text in {where}")
+            raise DataError(
+                f"no document of {where} belongs to the part {part} (about {HELD_OUT_SHARE:.0%} are held out): give "
+                "more documents, or a separator that splits the files into more"
+            )
 
     def __len__(self) -> int:
         return len(self._documents)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from octavo.stages.distill import DistillStage
 from octavo.stages.evaluate import EvalStage
+from octavo.stages.extend_tokenizer import ExtendTokenizerStage
 from octavo.stages.grpo import GRPOStage
 from octavo.stages.on_policy_distill import OnPolicyDistillStage
 from octavo.stages.open import OpenStage
@@ -23,6 +24,7 @@ from octavo.stages.tokenizer import TokenizerStage
 AnyStage = Annotated[
     TokenizerStage
     | OpenStage
+    | ExtendTokenizerStage
     | PretrainStage
     | SFTStage
     | DistillStage

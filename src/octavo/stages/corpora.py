@@ -7,6 +7,7 @@ from pydantic import Field
 
 from octavo.config import Config
 from octavo.data.files import find_files
+from octavo.data.parts import Part
 from octavo.data.sources import FileSource, ListSource, Source
 from octavo.disclosure import sha256_of
 from octavo.errors import DataError
@@ -24,6 +25,8 @@ class FilesCorpus(Config):
     """Files, folders and glob patterns, from the folder where the command is given."""
     separator: str | None = None
     """What stands between the documents of a text file; None: a file is one document."""
+    part: Part = "all"
+    """train: without the tenth of the documents that is held out (by their content); held_out: that tenth alone."""
 
 
 class SolutionsCorpus(WritingConfig):
@@ -54,7 +57,7 @@ def open_corpus(corpus: Corpus, tasks: Mapping[str, TaskConfig], seed: int, aski
     """
     match corpus:
         case FilesCorpus():
-            return FileSource(corpus.paths, corpus.separator)
+            return FileSource(corpus.paths, corpus.separator, corpus.part)
         case SolutionsCorpus():
             writing = {name: getattr(corpus, name) for name in WritingConfig.model_fields}
             chosen = tuple(tasks[name] for name in corpus.tasks or tasks)
@@ -76,3 +79,12 @@ def corpus_files(corpus: Corpus | None) -> dict[str, str]:
     if not isinstance(corpus, FilesCorpus):
         return {}
     return {str(path): sha256_of(path) for path in find_files(corpus.paths)}
+
+
+def plain_texts(corpus: FilesCorpus) -> list[str]:
+    """All texts of files. Raises DataError if there are conversations among them."""
+    source = FileSource(corpus.paths, corpus.separator, corpus.part)
+    documents = [source.document(index) for index in range(len(source))]
+    if any(document.text is None for document in documents):
+        raise DataError(f"{', '.join(corpus.paths)}: expected plain text, and there are conversations")
+    return [document.text for document in documents if document.text is not None]

@@ -20,7 +20,7 @@ from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import load_model, load_tokenizer
 from octavo.world import World
 
-MODEL_KINDS = ("open", "pretrain", "sft", "grpo", "distill", "on_policy_distill")
+MODEL_KINDS = ("open", "extend_tokenizer", "pretrain", "sft", "grpo", "distill", "on_policy_distill")
 """Kinds that leave a model."""
 
 

@@ -2,10 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from octavo.data.sources import FileSource
-from octavo.errors import DataError
+from pydantic import Field
+
 from octavo.evals.perplexity import english_prose, score_texts
-from octavo.stages.corpora import FilesCorpus
+from octavo.stages.corpora import FilesCorpus, plain_texts
 from octavo.stages.cost import Cost, generation_cost
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
 from octavo.storage import write_json
@@ -21,6 +21,8 @@ class TextScoreStage(Stage):
     """Stage whose model is measured."""
     text: FilesCorpus | None = None
     """Plain text to foretell; None: English prose of 1889 that comes with reasoning-gym."""
+    most_bytes: int = Field(default=20_000, gt=0)
+    """Of long texts, the beginning of each document counts, so that it is about so much in all."""
     accepts: ClassVar = {"model": MODEL_KINDS}
 
     def read_corpus(self) -> FilesCorpus | None:
@@ -36,9 +38,8 @@ class TextScoreStage(Stage):
 
     def _texts(self) -> list[str]:
         if self.text is None:
-            return english_prose()
-        source = FileSource(self.text.paths, self.text.separator)
-        documents = [source.document(index) for index in range(len(source))]
-        if any(document.text is None for document in documents):
-            raise DataError(f"{', '.join(self.text.paths)}: a text_score needs plain text, and there are conversations")
-        return [document.text for document in documents if document.text is not None]
+            return english_prose(self.most_bytes)
+        texts = plain_texts(self.text)
+        # Of each document the beginning: long ones shall not stand for all.
+        most_bytes = max(1, self.most_bytes // len(texts))
+        return [text.encode()[:most_bytes].decode(errors="ignore") for text in texts]
