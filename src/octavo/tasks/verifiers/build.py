@@ -1,5 +1,6 @@
 """Any verifier, by its config."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +22,15 @@ from octavo.tasks.verifiers.weighted import SimpleConfig, WeightedConfig, Weight
 def _named(value: Any) -> Any:
     """A name for a config: "numeric", or "checks.py:score" for a function of the user's."""
     if not isinstance(value, str):
-        return value
+        return _with_tuples(value)
     return {"kind": "python", "function": value} if ".py:" in value else {"kind": value}
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists of JSON as tuples: behind a validator written in Python, pydantic no longer takes one for the other."""
+    if isinstance(value, Mapping):
+        return {name: part if name == "json_schema" else _with_tuples(part) for name, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 VerifierConfig = Annotated[
