@@ -1,10 +1,9 @@
 """A conversation in the terminal: the reasoning, dim and apart, then the answer, as the tokens come."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -16,12 +15,11 @@ from octavo.models import find_model
 from octavo.tasks.types import Completion, CompletionRequest, SamplingParams
 from octavo.text.chat_template import PromptOptions
 from octavo.text.messages import Message
-from octavo.text.template import TAG_TOKENS, THINK, encode_prompt, opens_reasoning, parse_reply
+from octavo.text.splitter import Part, ReplySplitter
+from octavo.text.template import THINK, encode_prompt, opens_reasoning, parse_reply
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.open import open_model
 
-Part = Literal["reasoning", "answer", "outside"]
-_PART_AFTER: dict[str, Part] = dict(zip(TAG_TOKENS, ("reasoning", "outside", "answer", "outside"), strict=True))
 _STYLES = {"reasoning": "dim", "answer": "bold", "outside": ""}
 
 
@@ -36,42 +34,6 @@ class Said:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class ReplySplitter:
-    """Splits streamed text at the tags; a tag may arrive in pieces. The prompt may have opened the reasoning."""
-
-    def __init__(self, reasoning_open: bool = False) -> None:
-        self._part: Part = "reasoning" if reasoning_open else "outside"
-        self._held = ""
-
-    def feed(self, text: str) -> Iterator[tuple[Part, str]]:
-        """Yield (part, text) of what is certain."""
-        self._held += text
-        while (tag := self._first_tag()) is not None:
-            before, _, self._held = self._held.partition(tag)
-            if before:
-                yield self._part, before
-            self._part = _PART_AFTER[tag]
-        certain = len(self._held) - self._begun_tag()
-        if certain:
-            yield self._part, self._held[:certain]
-        self._held = self._held[certain:]
-
-    def flush(self) -> Iterator[tuple[Part, str]]:
-        """Yield what was held back as the possible beginning of a tag."""
-        if self._held:
-            yield self._part, self._held
-        self._held = ""
-
-    def _first_tag(self) -> str | None:
-        found = [(at, tag) for tag in TAG_TOKENS if (at := self._held.find(tag)) >= 0]
-        return min(found)[1] if found else None
-
-    def _begun_tag(self) -> int:
-        """Length of the longest end of the held text that begins a tag."""
-        lengths = range(min(len(self._held), max(map(len, TAG_TOKENS)) - 1), 0, -1)
-        return next((n for n in lengths if any(tag.startswith(self._held[-n:]) for tag in TAG_TOKENS)), 0)
 
 
 class Conversation:

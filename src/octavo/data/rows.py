@@ -1,14 +1,15 @@
 """One row of a JSONL or Parquet file as a Document."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from octavo.errors import DataError
-from octavo.text.messages import Document, Message, Role
+from octavo.text.messages import Document, Message
 from octavo.text.template import format_reply
 
 COLUMNS = ("text", "messages", "prompt", "completion", "question", "answer", "reasoning")
 """All columns that are read; others are ignored."""
+_ROLES = ("system", "user", "assistant")
 _EXPECTED = "text, or messages, or prompt and completion, or question and answer"
 
 
@@ -43,8 +44,8 @@ def read_messages(turns: Any, where: str, column: str = "messages") -> tuple[Mes
     messages = []
     for number, turn in enumerate(turns):
         at = f"{where}: {column}[{number}]"
-        if turn.get("role") not in get_args(Role):
-            raise DataError(f"{at}: role must be one of {', '.join(get_args(Role))}, got {turn.get('role')!r}")
+        if turn.get("role") not in _ROLES:
+            raise DataError(f"{at}: role must be one of {', '.join(_ROLES)}, got {turn.get('role')!r}")
         reasoning = next((key for key in ("reasoning_content", "reasoning") if turn.get(key) is not None), None)
         messages.append(
             Message(turn["role"], read_text(turn, "content", at), read_text(turn, reasoning, at) if reasoning else None)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from octavo.engine.checks import check_request
 from octavo.engine.config import EngineConfig
+from octavo.engine.constraint import Constrain, constrained
+from octavo.engine.drawn import describe
 from octavo.engine.runner import Runner
 from octavo.engine.sampler import sample
 from octavo.engine.scheduler import Scheduler
@@ -58,14 +60,28 @@ class Engine:
         """Rows that no sequence uses."""
         return self._slots.free
 
-    def submit(self, request: CompletionRequest, streamed: bool = False) -> int:
-        """Queue a request; return its id. Streamed ones give an Event for each piece of text. Raises RequestError."""
+    def submit(
+        self,
+        request: CompletionRequest,
+        streamed: bool = False,
+        constrain: Constrain | None = None,
+        top_logprobs: int | None = None,
+    ) -> int:
+        """Queue a request; return its id. Streamed ones give an Event for each piece of text. Raises RequestError.
+
+        `constrain` makes what each sample is held to. With `top_logprobs`, events tell of the tokens themselves.
+        """
         check_request(request, self._vocabulary, self._max_tokens)
         limit = min(request.params.max_tokens, self._max_tokens - len(request.prompt_ids))
-        group = Group(next(self._ids), request, streamed, limit)
+        group = Group(next(self._ids), request, streamed, limit, top_logprobs=top_logprobs)
         watched = streamed or bool(request.params.stop)
         group.waiting = deque(
-            Sequence(group, index, Transcript(self._tokenizer, request.params.stop) if watched else None)
+            Sequence(
+                group,
+                index,
+                Transcript(self._tokenizer, request.params.stop) if watched else None,
+                constrain() if constrain else None,
+            )
             for index in range(request.samples)
         )
         self._scheduler.add(group)
@@ -140,8 +156,19 @@ class Engine:
 
     def _draw(self, first: int, logits_BV: Tensor, events: list[Event]) -> None:
         """Draw a token for each of rows `first` to the last, and retire those that end with it."""
-        ids_B, logprobs_B = sample(logits_BV, self._slots.draws(first))
+        sequences = self._slots.sequences[first:]
+        allowed_BV = constrained(logits_BV, [sequence.constraint for sequence in sequences])
+        ids_B, logprobs_B = sample(allowed_BV, self._slots.draws(first))
+        if allowed_BV is not logits_BV:
+            logprobs_B = logits_BV.float().log_softmax(-1).gather(1, ids_B[:, None])[:, 0]
         ids = ids_B.cpu().numpy()
+        for sequence, token in zip(sequences, ids, strict=True):
+            if sequence.constraint is not None:
+                sequence.constraint.advance(int(token))
+        if asked := [row for row, sequence in enumerate(sequences) if sequence.group.top_logprobs is not None]:
+            top = [sequences[row].group.top_logprobs or 0 for row in asked]
+            for row, told in zip(asked, describe(logits_BV[asked], ids[asked].tolist(), top), strict=True):
+                sequences[row].told.append(told)
         ended_B = self._slots.record(first, ids, logprobs_B.cpu().numpy(), self._end_V)
         for row in self._slots.watched(first):
             sequence = self._slots.sequences[row]
@@ -153,7 +180,7 @@ class Engine:
             if transcript.stopped:
                 ended_B[row - first] = True
             elif sequence.group.streamed and not ended_B[row - first] and (text := transcript.take()):
-                events.append(Event(sequence.group.request_id, sequence.sample, text))
+                events.append(Event(sequence.group.request_id, sequence.sample, text, tokens=sequence.take_told()))
         # From the last row down, so that the row that moves into a gap is never one that ends too.
         for row in reversed(first + np.flatnonzero(ended_B)):
             events.append(self._retire(int(row)))
@@ -175,4 +202,4 @@ class Engine:
         if reason is None:
             reason = "stop" if ended or (transcript is not None and transcript.stopped) else "length"
         completion = Completion(group.request.prompt_ids, tuple(ids), tuple(logprobs), text, reason)
-        return Event(group.request_id, sequence.sample, piece, completion)
+        return Event(group.request_id, sequence.sample, piece, completion, sequence.take_told())

@@ -24,11 +24,14 @@ class PromptOptions:
     """Each with `title` and `text`, to answer from."""
     enable_thinking: bool | None = None
     """None: as the template's author chose."""
+    reasoning_effort: str | None = None
+    """How much to think, in the template's own words ("low", "high", ...); None: as its author chose."""
 
     def variables(self) -> dict[str, Any]:
         """As templates name them."""
         thinking = {} if self.enable_thinking is None else dict.fromkeys(_THINKING, self.enable_thinking)
-        return {"tools": list(self.tools) or None, "documents": list(self.documents) or None, **thinking}
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return {"tools": list(self.tools) or None, "documents": list(self.documents) or None, **thinking, **effort}
 
 
 class ChatTemplate:
@@ -64,19 +67,20 @@ class ChatTemplate:
         variables = (options or PromptOptions()).variables()
         return self.render_plain([self.plain(message) for message in messages], add_generation_prompt, variables)
 
-    def plain(self, message: Message) -> dict[str, str]:
+    def plain(self, message: Message) -> dict[str, Any]:
         """A message as templates read it."""
+        calls = {"tool_calls": list(message.tool_calls)} if message.tool_calls else {}
         if message.reasoning is None:
-            return {"role": message.role, "content": message.content}
+            return {"role": message.role, "content": message.content, **calls}
         if not self._reasoning_apart:
             line, lines = self._lines
             content = f"{THINK}{line}{message.reasoning}{line}{END_THINK}{lines}{message.content}"
-            return {"role": message.role, "content": content}
-        return {"role": message.role, "content": message.content, "reasoning_content": message.reasoning}
+            return {"role": message.role, "content": content, **calls}
+        return {"role": message.role, "content": message.content, "reasoning_content": message.reasoning, **calls}
 
     def render_plain(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool,
         variables: Mapping[str, Any],
         opening: str = "",

@@ -51,7 +51,7 @@ class Conversation:
         plain = [template.plain(message) for message in messages]
         variables = (options or PromptOptions()).variables()
         self._guard, self._opening, self._closing = _unused_characters([*_strings(plain), *_strings(variables)])
-        self._messages: list[dict[str, str]] = self._guarded(plain)
+        self._messages: list[dict[str, Any]] = self._guarded(plain)
         self._variables: dict[str, Any] = self._guarded(variables)
 
     def prompt(self) -> list[Segment]:
@@ -67,7 +67,7 @@ class Conversation:
         turns: int | None = None,
         add_generation_prompt: bool = False,
         marked: bool = False,
-        messages: Sequence[Mapping[str, str]] | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The first `turns` messages, rendered; typed control tokens are broken."""
         marks = (self._opening, self._closing) if marked else ("", "")

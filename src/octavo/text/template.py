@@ -34,8 +34,8 @@ class TokenDocument:
 
 
 def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message], options: PromptOptions | None = None) -> list[int]:
-    """Ids up to where the assistant begins to write. Raises DataError if the last message is not the user's."""
-    if not messages or messages[-1].role != "user":
+    """Ids up to where the assistant begins to write. Raises DataError if the last message is not for it."""
+    if not messages or messages[-1].role not in ("user", "tool"):
         got = f"{messages[-1].role}" if messages else "no message"
         raise DataError(f"a prompt must end with a user message, got {got}")
     return _encode_segments(tokenizer, [_conversation(tokenizer, messages, options).prompt()])[0].ids

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from octavo.checkpoint import write_folder
+from octavo.model.config import ModelConfig
 from octavo.model.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.fill import build_model
@@ -68,6 +69,12 @@ def load_model(folder: Path) -> Transformer:
     config = from_hugging_face(values, str(path))
     with SafetensorsSource(folder, block) as source:
         return build_model(config, source)
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """What a model folder says of its model. Raises CheckpointError."""
+    path = folder / "config.json"
+    return from_hugging_face(read_object(path, "a model config"), str(path))
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

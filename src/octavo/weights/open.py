@@ -3,10 +3,20 @@
 from pathlib import Path
 
 from octavo.errors import CheckpointError
+from octavo.model.config import ModelConfig
 from octavo.model.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
-from octavo.weights.hf import load_model, load_tokenizer
+from octavo.weights.hf import load_config, load_model, load_tokenizer
 from octavo.weights.safetensors import PICKLES, pickle_refusal
+
+
+def read_config(path: Path) -> ModelConfig:
+    """What kind of model lies there, without its weights. Raises CheckpointError."""
+    if path.suffix == ".gguf" and path.is_file():
+        from octavo.weights.gguf import read_gguf_config
+
+        return read_gguf_config(path)
+    return load_config(path)
 
 
 def open_model(path: Path) -> tuple[Transformer, Tokenizer]:

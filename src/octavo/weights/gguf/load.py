@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+from octavo.model.config import ModelConfig
 from octavo.model.transformer import Transformer
 from octavo.text.gguf_vocabulary import from_gguf
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.fill import build_model
 from octavo.weights.gguf.source import GGUFSource
 from octavo.weights.hf_config import from_hugging_face
+
+
+def read_gguf_config(path: Path) -> ModelConfig:
+    """What the file says of its model. Raises CheckpointError."""
+    with GGUFSource(path) as source:
+        return from_hugging_face(source.config, str(path))
 
 
 def load_gguf(path: Path) -> tuple[Transformer, Tokenizer]:
