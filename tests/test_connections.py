@@ -17,8 +17,8 @@ from octavo.weights.hf import save_model
 
 PACKAGE = Path(octavo.__file__).parent
 OPENS_CONNECTIONS = {"pull/hub.py"}
-LISTENS = {"tasks/sandbox.py"}
-"""On this machine alone, to see whether what runs in a sandbox can be kept from connecting."""
+LISTENS = {"tasks/sandbox.py", "serve/run.py"}
+"""The first on this machine alone, to see whether what runs in a sandbox can be kept from connecting."""
 STARTS_PROGRAMS = {"pull/wheel.py", "disclosure.py"}
 """pip, which asks the package index; git, for the revision of a checkout. Verifiers (tasks/) start processes too."""
 NETWORK = {

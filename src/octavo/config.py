@@ -124,7 +124,7 @@ def _one_line(cls: type[BaseModel], error: pydantic.ValidationError, values: Map
     problems = error.errors()
     # A misspelt key makes two problems, one unknown and one missing: the unknown one tells more.
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-    path = _written_path(first["loc"], values, keep_last=first["type"] in ("missing", "extra_forbidden"))
+    path = written_path(first["loc"], values, keep_last=first["type"] in ("missing", "extra_forbidden"))
     place = f"{where}: {'.'.join(path)}" if path else where
     context = first.get("ctx", {})
     match first["type"]:
@@ -146,7 +146,7 @@ def _one_line(cls: type[BaseModel], error: pydantic.ValidationError, values: Map
     return " ".join((text + more).split())
 
 
-def _written_path(loc: tuple[int | str, ...], values: Any, keep_last: bool) -> list[str]:
+def written_path(loc: tuple[int | str, ...], values: Any, keep_last: bool) -> list[str]:
     """The part of pydantic's path that the user wrote: without tags of unions, which are no keys of the values."""
     path: list[str] = []
     node = values

@@ -44,6 +44,10 @@ def tiny(tmp_path_factory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("models") / "tiny", tiny_tokenizer())
 
 
+ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "What is this?"}]}
+"""The least that a chat request needs."""
+
+
 @dataclass
 class Served:
     """A running server."""

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from octavo import __version__
-from octavo.cli import ask, machine, train, weights
+from octavo.cli import ask, machine, serve, train, weights
 from octavo.errors import OctavoError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 VERBS = {
     "run": train.run,
     "chat": ask.chat,
+    "serve": serve.serve,
     "eval": ask.evaluate,
     "pull": weights.pull,
     "export": weights.export,

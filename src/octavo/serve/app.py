@@ -10,7 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from octavo import __version__
+from octavo.config import written_path
 from octavo.errors import OctavoError
+from octavo.serve import login, metrics
 from octavo.serve.api import chat, models
 from octavo.serve.api.answer import ClientLeftError, JsonAnswer
 from octavo.serve.config import ServeConfig
@@ -34,6 +36,8 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
     app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.include_router(chat.routes(service))
     app.include_router(models.routes(service))
+    app.include_router(metrics.routes(service))
+    app.include_router(login.routes(config))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OctavoError, _refused)
@@ -51,7 +55,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return _answer(ApiError(400, f"the request is not JSON: {first['ctx']['error']}", "invalid_json"))
-    path = [str(part) for part in first["loc"][1:]]
+    path = written_path(first["loc"][1:], error.body, keep_last=first["type"] == "missing")
     where = ".".join(path) or "the request body"
     text = first["msg"].replace("Input should", "should")
     return _answer(ApiError(400, f"{where}: {text[:500]}", "invalid_value", ".".join(path)[:200] or None))

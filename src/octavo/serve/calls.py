@@ -1,4 +1,4 @@
-"""What is asked of a model, and what comes back piece by piece: the nouns that the API, the pages and the library share."""
+"""What is asked of a model, and what comes back piece by piece: the nouns of the API, the pages and the library."""
 
 from __future__ import annotations
 

@@ -29,15 +29,15 @@ _DEEPEST_SCHEMA = 32
 class Guide:
     """A grammar, compiled: makes the constraint of each sample of a request."""
 
-    def __init__(self, loaded: Loaded, grammar: str, reasoning_open: bool, param: str) -> None:
+    def __init__(self, loaded: Loaded, grammar: str, reasoning_open: bool, may_reason: bool, param: str) -> None:
         """Raises ApiError for a grammar that is wrong or too much work."""
-        self._loaded, self._reasoning_open, self._param = loaded, reasoning_open, param
+        self._loaded, self._reasoning_open, self._may_reason, self._param = loaded, reasoning_open, may_reason, param
         self._matcher = LLMatcher(loaded.guide, grammar, log_level=0, limits=_LIMITS)
         self._check(self._matcher)
         self._made: list[Guided] = []
 
     def __call__(self) -> Constraint:
-        self._made.append(Guided(self._loaded, self._matcher.deep_copy(), self._reasoning_open))
+        self._made.append(Guided(self._loaded, self._matcher.deep_copy(), self._reasoning_open, self._may_reason))
         return self._made[-1]
 
     def check(self, sample: int) -> None:
@@ -73,18 +73,19 @@ def schema_text(schema: Mapping[str, Any], strict: bool, param: str) -> str:
 class Guided(Constraint):
     """Free reasoning, then what the grammar allows, then the end."""
 
-    def __init__(self, loaded: Loaded, matcher: LLMatcher, reasoning_open: bool) -> None:
+    def __init__(self, loaded: Loaded, matcher: LLMatcher, reasoning_open: bool, may_reason: bool) -> None:
         self.matcher = matcher
         self._vocabulary = loaded.config.vocab_size
         self._reasoning = _Reasoning(loaded) if reasoning_open else None
         self._loaded = loaded
-        opens = single_token(loaded.tokenizer, THINK) if loaded.reasons and not reasoning_open else None
-        self._may_open = opens
-        self._ends = sorted(loaded.tokenizer.end_ids)
+        self._may_open = single_token(loaded.tokenizer, THINK) if may_reason and not reasoning_open else None
+        self._ends = sorted(id_ for id_ in loaded.tokenizer.end_ids if id_ < self._vocabulary)
 
     def allowed_V(self) -> np.ndarray | None:
-        if self._reasoning is not None:
-            return None
+        if self._reasoning is not None:  # all but the end: what was asked for is still to come
+            allowed_V = np.ones(self._vocabulary, bool)
+            allowed_V[self._ends] = False
+            return allowed_V
         mask = self.matcher.compute_bitmask()
         if self.matcher.is_error():  # too much work: nothing is left but to end
             allowed_V = np.zeros(self._vocabulary, bool)

@@ -1,4 +1,4 @@
-"""The models that a server has: which are in memory, loaded when somebody asks, dropped when idle and room is needed."""
+"""The models of a server: which are in memory, loaded when somebody asks, dropped when idle and room is needed."""
 
 import asyncio
 import logging

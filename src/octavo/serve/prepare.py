@@ -45,7 +45,8 @@ def prepare_chat(loaded: Loaded, call: ChatCall, config: ServiceConfig) -> Prepa
         if form is not None:
             answer = json_rule(loaded, form.schema, form.strict, "response_format")
         grammar = tool_grammar(loaded, use, answer) if use.tools else f"start: {answer}"
-        guide = Guide(loaded, grammar, reasoning_open, "tools" if use.tools else "response_format")
+        may_reason = loaded.reasons and call.thinking is not False
+        guide = Guide(loaded, grammar, reasoning_open, may_reason, "tools" if use.tools else "response_format")
     request = _request(prompt_ids, call.sampling, loaded, config)
     readers: list[Reader] = [
         ChatReader(index, loaded, reasoning_open, bool(use.tools), not asked_for_tags, guide)
