@@ -1,4 +1,7 @@
-"""Promise 6: nothing but `octavo pull` opens a connection. Read from the source, and tried where it is impossible."""
+"""Promise 6: nothing opens a connection but `octavo pull`, and a stage that was given a server as its teacher.
+
+Read from the source, and tried where it is impossible.
+"""
 
 import ast
 import json
@@ -16,7 +19,8 @@ from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import save_model
 
 PACKAGE = Path(octavo.__file__).parent
-OPENS_CONNECTIONS = {"pull/hub.py"}
+OPENS_CONNECTIONS = {"pull/hub.py", "tasks/server/exchange.py"}
+"""The second one to the address in the recipe alone (tests/tasks/server)."""
 LISTENS = {"tasks/sandbox.py", "serve/run.py"}
 """The first on this machine alone, to see whether what runs in a sandbox can be kept from connecting."""
 STARTS_PROGRAMS = {"pull/wheel.py", "disclosure.py"}
@@ -52,7 +56,7 @@ def using(names: set[str]) -> set[str]:
     return found
 
 
-def test_only_pull_knows_how_to_open_a_connection():
+def test_who_knows_how_to_open_a_connection():
     assert using(NETWORK) - LISTENS == OPENS_CONNECTIONS
 
 

@@ -99,6 +99,35 @@ class Completer(Protocol):
 
 
 @dataclass(frozen=True)
+class ChatRequest:
+    """`samples` replies to one conversation, which ends with the user's turn."""
+
+    messages: tuple[Message, ...]
+    params: SamplingParams
+    samples: int = 1
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What a teacher wrote: reasoning, if it is given apart, stands in front between its tags."""
+
+    text: str
+    finish_reason: FinishReason
+    tokens: int
+    """Of the reply."""
+    prompt_tokens: int = 0
+    """Of the conversation before it; on the first reply to a request only."""
+
+
+class Teacher(Protocol):
+    """Whoever is asked in conversations: a model here, or one behind a server."""
+
+    def answer(self, requests: Sequence[ChatRequest]) -> list[list[ChatReply]]:
+        """One list of `samples` replies for each request, in order."""
+        ...
+
+
+@dataclass(frozen=True)
 class Rollout:
     """A completion of a problem with its grade and the parts of its reward (name -> value)."""
 
