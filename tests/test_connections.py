@@ -21,10 +21,12 @@ from octavo.weights.hf import save_model
 PACKAGE = Path(octavo.__file__).parent
 OPENS_CONNECTIONS = {"pull/hub.py", "tasks/server/exchange.py"}
 """The second one to the address in the recipe alone (tests/tasks/server)."""
-LISTENS = {"tasks/sandbox.py", "serve/run.py"}
-"""The first on this machine alone, to see whether what runs in a sandbox can be kept from connecting."""
-STARTS_PROGRAMS = {"pull/wheel.py", "disclosure.py"}
-"""pip, which asks the package index; git, for the revision of a checkout. Verifiers (tasks/) start processes too."""
+LISTENS = {"tasks/sandbox.py", "serve/run.py", "watch.py"}
+"""The first on this machine alone, to see whether what runs in a sandbox can be kept from connecting; the last for a
+browser on this machine."""
+STARTS_PROGRAMS = {"pull/wheel.py", "disclosure.py", "serve/runs/control.py"}
+"""pip, which asks the package index; git, for the revision of a checkout; `octavo run` again. Verifiers (tasks/) start
+processes too."""
 NETWORK = {
     "aiohttp", "ftplib", "http", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub", "imaplib",
     "poplib", "requests", "smtplib", "socket", "ssl", "telnetlib", "urllib3", "websockets", "xmlrpc", "hf_xet",

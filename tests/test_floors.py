@@ -12,14 +12,14 @@ import octavo
 PACKAGE = Path(octavo.__file__).parent
 
 FLOORS = {
-    0: ("errors", "config", "storage", "rundir", "world"),
+    0: ("errors", "config", "storage", "runlock", "rundir", "world"),
     1: ("text", "model", "losses", "optim"),
     2: ("weights", "data", "tasks", "checkpoint", "disclosure", "parallel"),
     3: ("engine", "train"),
     4: ("evals", "serve", "report", "plan"),
     5: (
         *("console", "clock", "pull", "stages", "recipe", "press", "sweep", "sweep_result"),
-        *("models", "chat", "serving", "library", "assess", "export", "doctor", "cli"),
+        *("models", "watch", "chat", "serving", "library", "assess", "export", "doctor", "cli"),
     ),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

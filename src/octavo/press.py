@@ -125,7 +125,7 @@ class Press:
         self.display.stage_started(name, stage.kind, number, len(self.recipe.stages))
         if plan.action == "make":
             self._put_aside(folder)
-        clock = Clock(folder.path / "clock.json")
+        clock = Clock(folder.clock)
         if plan.action == "make":
             folder.write_manifest(self._manifest(name))
         seed = self.recipe.stage_seed(name)

@@ -1,8 +1,9 @@
-"""The run folder: every path, every file's schema, every metric's name, and the lock.
+"""The run folder: every path, every file's schema, every metric's name.
 
     <run>/config.yaml        the resolved config, written before step 1
     <run>/ledger.json        LedgerEntry of each stage: what was spent
     <run>/summary.json       SummaryRow of each model: the closing table as data
+    <run>/.lock              held by the process that writes the run (runlock.py)
     <run>/<stage>/           manifest.json, metrics.jsonl, rollouts.jsonl, samples.jsonl, evaluation.json,
                              text_score.json, vocabulary.json, self_test.json, model/ (Hugging Face layout), adapter/
                              (peft's), state/ (training checkpoints)
@@ -11,18 +12,17 @@ A row of `metrics.jsonl` is {"step": int, <metric name>: float, ...}; every row 
 training has its `step`, so that a resumed run can drop what the lost steps had written.
 """
 
-import fcntl
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from octavo.config import Config
-from octavo.errors import ConfigError, DataError
+from octavo.errors import DataError
+from octavo.runlock import hold
 from octavo.storage import append_jsonl as append_jsonl
-from octavo.storage import read_json, storage_errors, write_json
+from octavo.storage import read_json, write_json
 from octavo.storage import read_jsonl as read_jsonl
 from octavo.storage import truncate_after_step as truncate_after_step
 from octavo.storage import write_atomic as write_atomic
@@ -40,6 +40,7 @@ TOKENS_PER_SECOND = "tokens_per_second"
 SECONDS = "seconds"
 EXPERT_LOAD_MAX = "expert_load_max"
 """Load of the busiest expert over the mean load, the worst layer."""
+
 REWARD = "reward"
 REWARD_STD = "reward_std"
 TIED_GROUPS = "tied_groups"
@@ -50,8 +51,15 @@ KL = "kl"
 COMPLETION_TOKENS = "completion_tokens"
 """Mean length of a completion."""
 FINISHED_SHARE = "finished_share"
-HELD_OUT_ACCURACY = "held_out_accuracy"
-HELD_OUT_LOSS = "held_out_loss"
+VALIDATION_ACCURACY = "validation_accuracy"
+"""Share of right answers on problems set apart, by which the best weights are chosen."""
+CORRECT = "correct"
+"""Share of right answers among those that were trained on."""
+
+
+def expert_load_of(layer: int) -> str:
+    """Name of EXPERT_LOAD_MAX of one sparse layer alone, counted from 1: `expert_load_max_3`."""
+    return f"{EXPERT_LOAD_MAX}_{layer}"
 
 
 class Manifest(Config):
@@ -158,6 +166,11 @@ class StageDir:
         return self.path / "vocabulary.json"
 
     @property
+    def clock(self) -> Path:
+        """Seconds and memory so far, while the stage runs."""
+        return self.path / "clock.json"
+
+    @property
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
@@ -202,26 +215,18 @@ class RunDir:
     def read_ledger(self) -> list[LedgerEntry]:
         return _read_rows(self.ledger_path, LedgerEntry)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run for this process; the system lets go when the process dies, however it dies.
+    @property
+    def log_path(self) -> Path:
+        """What the run says when it is started from a page, not from a terminal."""
+        return self.path / "resumed.log"
 
-        Raises ConfigError where another process holds it.
-        """
-        path = self.path / ".lock"
-        with storage_errors(path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{self.path}: another process is writing this run; wait for it, stop it, or choose another --out"
-                ) from None
-            yield
-        finally:
-            os.close(descriptor)
+    @property
+    def lock_path(self) -> Path:
+        return self.path / ".lock"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run for this process. Raises ConfigError where another process holds it."""
+        return hold(self.lock_path)
 
 
 def _read_rows(path: Path, kind: type[RowT]) -> list[RowT]:

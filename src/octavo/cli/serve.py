@@ -12,8 +12,8 @@ KEY_VARIABLE = "OCTAVO_API_KEY"
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help=f"{MODEL}. NAME=MODEL serves it under another name.")
-    ],
+        list[str] | None, typer.Argument(metavar="MODEL...", help=f"{MODEL}. NAME=MODEL serves it under another name.")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on. Others than this machine's own need a key.")
     ] = "127.0.0.1",
@@ -38,6 +38,7 @@ def serve(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply where a request names none.")] = 2048,
     deadline: Annotated[float, typer.Option(min=1.0, help="Seconds after which a request is given up.")] = 600.0,
+    runs: Annotated[Path, typer.Option(help="Folder with runs, for the page at /runs.")] = Path("runs"),
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
@@ -64,5 +65,6 @@ def serve(
         insecure=insecure,
         origins=tuple(allow_origin or ()),
         hosts=tuple(allow_host or ()),
+        runs=str(runs),
     )
-    run(served_models(models), service, config)
+    run(served_models(models or []), service, config)

@@ -1,6 +1,7 @@
 """Verbs that train."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ def run(
         int | None,
         typer.Option(min=1, help="Of a sweep: runs of each value, with the recipe's seed and those behind it."),
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it in a browser, too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and why; change nothing.")] = False,
     threads: Threads = None,
     as_json: Json = False,
@@ -51,13 +53,14 @@ def run(
         overrides = [*(overrides or ()), f"threads={threads}"]
     loaded = load_recipe(recipe, overrides or ())
     if sweep is not None:
-        _compare(loaded.name, recipe, overrides or (), sweep, seeds or 1, out, dry_run, as_json)
+        _compare(loaded.name, recipe, overrides or (), sweep, seeds or 1, out, dry_run, as_json, watch)
         return
     with _shown(as_json) as display:
         press = Press(loaded, out or Path("runs") / loaded.name, display, fresh=fresh)
         if dry_run:
             press.show_plan()
-        else:
+            return
+        with _watched(watch, out or Path("runs"), display):
             press.run()
 
 
@@ -70,12 +73,13 @@ def _compare(
     out: Path | None,
     dry_run: bool,
     as_json: bool,
+    watch: bool,
 ) -> None:
     from octavo.sweep import SweepPlan, run_sweep
     from octavo.sweep_result import print_sweep
 
     folder = out or Path("runs") / f"{name}-sweep"
-    with _shown(as_json) as display:
+    with _shown(as_json) as display, _watched(watch and not dry_run, folder, display):
         result = run_sweep(recipe, overrides, SweepPlan.parse(sweep, seeds), folder, display, dry_run)
     if result is None:
         return
@@ -87,11 +91,25 @@ def _compare(
 
 
 @contextmanager
+def _watched(wanted: bool, root: Path, display: "Display") -> Iterator[None]:
+    """The window on training over the runs under `root`, where it is wanted."""
+    if not wanted:
+        yield
+        return
+    from octavo.watch import watching
+
+    with watching(root) as address:
+        display.note(f"To watch it: {address}")
+        yield
+
+
+@contextmanager
 def _shown(as_json: bool) -> "Iterator[Display]":
     """A display, put away at the end; who is interrupted is told how to go on."""
     from octavo.console import open_display
 
     display = open_display(as_json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to stop from the page: as Ctrl-C
     try:
         yield display
     except KeyboardInterrupt:

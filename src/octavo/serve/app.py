@@ -12,7 +12,7 @@ from starlette.responses import Response
 from octavo import __version__
 from octavo.config import written_path
 from octavo.errors import OctavoError
-from octavo.serve import login, metrics
+from octavo.serve import login, metrics, pages
 from octavo.serve.api import chat, models
 from octavo.serve.api.answer import ClientLeftError, JsonAnswer
 from octavo.serve.config import ServeConfig
@@ -38,6 +38,8 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
     app.include_router(models.routes(service))
     app.include_router(metrics.routes(service))
     app.include_router(login.routes(config))
+    if config.pages:
+        pages.mount(app, config)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OctavoError, _refused)

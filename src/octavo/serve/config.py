@@ -48,4 +48,6 @@ class ServeConfig(Config):
     shutdown_seconds: int = Field(default=60, gt=0)
     """When told to stop, the server finishes what runs, but waits no longer than this."""
     pages: bool = True
-    """Serve the pages for people, where their library is installed."""
+    """Serve the pages for people."""
+    runs: str = "runs"
+    """Folder below which the page of /runs looks for run folders."""

@@ -40,8 +40,11 @@ def run(paths: Mapping[str, Path], service: ServiceConfig, config: ServeConfig) 
     )
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    print(f"Serving {', '.join(paths)} at http://{shown}:{port}", flush=True)
-    print(f"Programs that speak OpenAI's API: base URL http://{shown}:{port}/v1. Ctrl-C stops.", flush=True)
+    print(f"Serving {', '.join(paths) or 'no model'} at http://{shown}:{port}. Ctrl-C stops.", flush=True)
+    if paths:
+        print(f"Programs that speak OpenAI's API: base URL http://{shown}:{port}/v1", flush=True)
+    if config.pages:
+        print(f"The window on training, over {config.runs}: http://{shown}:{port}/runs", flush=True)
     try:
         asyncio.run(uvicorn.Server(settings).serve([listener]))
     except KeyboardInterrupt:

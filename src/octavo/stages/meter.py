@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from octavo import rundir
 from octavo.clock import Clock
 from octavo.console import Display, Progress
-from octavo.stages.validation import VALIDATION_ACCURACY
 from octavo.train.progress import Progress as StepProgress
 
 _FIGURES = (rundir.LOSS,)
 _RL_FIGURES = (
     rundir.REWARD,
-    "correct",
-    VALIDATION_ACCURACY,
+    rundir.CORRECT,
+    rundir.VALIDATION_ACCURACY,
     rundir.TIED_GROUPS,
     rundir.COMPLETION_TOKENS,
     rundir.ENTROPY,

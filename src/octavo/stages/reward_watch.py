@@ -7,8 +7,7 @@ not trained on get worse. Then the completions are to be read.
 import math
 from collections.abc import Mapping
 
-from octavo.rundir import StageDir, read_jsonl
-from octavo.stages.validation import VALIDATION_ACCURACY
+from octavo.rundir import VALIDATION_ACCURACY, StageDir, read_jsonl
 from octavo.train.progress import Observer, Progress
 
 _PATIENCE_STEPS = 5

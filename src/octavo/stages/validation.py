@@ -6,6 +6,7 @@ would flatter it.
 
 from pydantic import Field
 
+from octavo import rundir
 from octavo.config import Config
 from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.task import TaskMixture
@@ -13,8 +14,6 @@ from octavo.tasks.types import Completer, CompletionRequest, SamplingParams
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.types import HeldOut
 from octavo.world import derive_seed
-
-VALIDATION_ACCURACY = "validation_accuracy"
 
 
 class ValidationConfig(Config):
@@ -65,4 +64,4 @@ def validation(
         scored = [grade.correct for grade in grades if grade.scored]
         return sum(scored) / len(scored) if scored else 0.0
 
-    return HeldOut(VALIDATION_ACCURACY, score)
+    return HeldOut(rundir.VALIDATION_ACCURACY, score)

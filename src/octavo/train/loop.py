@@ -272,7 +272,11 @@ class _Loop:
 
 
 def _load_metrics(loads_LE: Tensor) -> dict[str, float]:
-    return {rundir.EXPERT_LOAD_MAX: float((loads_LE.amax(1) / loads_LE.mean(1)).max())} if loads_LE.numel() else {}
+    if not loads_LE.numel():
+        return {}
+    busiest_L = (loads_LE.amax(1) / loads_LE.mean(1)).tolist()
+    each = {rundir.expert_load_of(layer): load for layer, load in enumerate(busiest_L, start=1)}
+    return {rundir.EXPERT_LOAD_MAX: max(busiest_L)} | each
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -42,7 +42,7 @@ def rollout_metrics(rollouts: Sequence[Rollout], world: World) -> dict[str, floa
     return {
         rundir.REWARD: mean,
         rundir.REWARD_STD: max(0.0, squares / counted - mean * mean) ** 0.5,
-        "correct": correct / counted,
+        rundir.CORRECT: correct / counted,
         "masked": 1.0 - totals[1] / drawn,
         "completions": drawn,
         rundir.COMPLETION_TOKENS: tokens / drawn,
