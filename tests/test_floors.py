@@ -19,7 +19,7 @@ FLOORS = {
     4: ("evals", "serve", "report", "plan"),
     5: (
         *("console", "clock", "pull", "stages", "recipe", "press", "sweep", "sweep_result"),
-        *("models", "watch", "chat", "serving", "library", "assess", "export", "doctor", "cli"),
+        *("models", "adapt", "watch", "chat", "serving", "library", "assess", "export", "doctor", "cli"),
     ),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -59,6 +59,12 @@ class Display(ABC):
         `seconds_by_stage` is over all pieces of a run, `command_seconds` of this command alone.
         """
 
+    def outcome(self, found: Mapping[str, Any], lines: Sequence[str]) -> None:
+        """What came of it all: data for machines, the same in words for people."""
+        del found
+        for line in lines:
+            self.note(line)
+
     def close(self) -> None:  # noqa: B027  only a live display has something to put away
         """Leave the terminal as it was found."""
 
@@ -137,6 +143,10 @@ class JsonDisplay(Display):
             seconds=sum(seconds_by_stage.values()),
             command_seconds=command_seconds,
         )
+
+    def outcome(self, found: Mapping[str, Any], lines: Sequence[str]) -> None:
+        del lines
+        self._event("outcome", **found)
 
     def _event(self, event: str, **fields: Any) -> None:
         print(json.dumps({"event": event, **fields}), file=self.stream, flush=True)

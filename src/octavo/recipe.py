@@ -141,12 +141,12 @@ def parse_recipe(text: str, where: str, overrides: Iterable[str] = ()) -> Recipe
         raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict) or not isinstance(values.get("stages"), dict):
         raise ConfigError(f"{where}: expected a mapping with a mapping `stages`")
-    values = apply_overrides(values, [_full_path(override, values) for override in overrides])
+    values = apply_overrides(values, [full_path(override, values) for override in overrides])
     _derive_vocab_sizes(values["stages"])
     return Recipe.parse(values, where)
 
 
-def _full_path(override: str, values: Mapping[str, Any]) -> str:
+def full_path(override: str, values: Mapping[str, Any]) -> str:
     """`base.steps=1` -> `stages.base.steps=1`: a first name that is no key of the recipe is a stage's."""
     first = override.partition("=")[0].partition(".")[0].strip()
     if first in Recipe.model_fields:

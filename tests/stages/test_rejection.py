@@ -1,18 +1,18 @@
 import pytest
 
 from octavo.stages.rejection import RejectionConfig, chunks, draw, select
+from octavo.tasks.asking import AskingConfig
 from octavo.tasks.build import build_mixture
 from octavo.tasks.gym import ReasoningGymConfig
-from octavo.tasks.types import Completion, CompletionRequest, Problem
+from octavo.tasks.types import ChatReply, ChatRequest, Problem
 from octavo.text.template import format_reply, parse_reply
-from octavo.text.tokenizer import Tokenizer
 
 PROBLEM = Problem(id="1", task="t", question="What is 2 + 3?", answer="5")
 CONFIG = RejectionConfig(problems=10, samples=4, keep=2, max_tokens=64, problems_per_chunk=4)
 
 
-def completion(text: str, tokens: int, finish_reason="stop") -> Completion:
-    return Completion((1,), tuple(range(tokens)), (0.0,) * tokens, text, finish_reason)
+def completion(text: str, tokens: int, finish_reason="stop") -> ChatReply:
+    return ChatReply(text, finish_reason, tokens)
 
 
 def test_the_shortest_different_ones_are_kept():
@@ -35,15 +35,21 @@ def test_what_is_not_readable_is_dropped(dropped):
     assert select(PROBLEM, [dropped], CONFIG) == []
 
 
+def test_models_without_tags_reason_in_the_open():
+    asking = AskingConfig(reading="last_number")
+    plain, foreign = completion("two and three make 5", 6), completion("dois mais três resulta em 5", 6)
+    assert select(PROBLEM, [plain, foreign], CONFIG, asking) == [plain]
+    assert select(PROBLEM, [plain], CONFIG) == []
+
+
 class Solver:
     """Knows the gold answers: sample 0 is right, 1 right in other words, 2 wrong, 3 cut off."""
 
-    def __init__(self, mixture, tokenizer: Tokenizer, seed: int):
-        self.gold = {}
-        self.mixture, self.tokenizer, self.seed = mixture, tokenizer, seed
+    def __init__(self, mixture, seed: int):
+        self.mixture, self.seed = mixture, seed
         self.calls: list[list[int]] = []
 
-    def complete(self, requests: list[CompletionRequest]) -> list[list[Completion]]:
+    def answer(self, requests: list[ChatRequest]) -> list[list[ChatReply]]:
         self.calls.append([request.params.seed for request in requests])
         start = 4 * (len(self.calls) - 1)
         problems = [self.mixture.problem("train", self.seed, start + i) for i in range(len(requests))]
@@ -58,15 +64,10 @@ class Solver:
         ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(["a few words"], 270)
-
-
-def test_draw_counts_and_keeps(tokenizer):
+def test_draw_counts_and_keeps():
     mixture = build_mixture([ReasoningGymConfig(name="gcd")])
-    solver = Solver(mixture, tokenizer, seed=3)
-    drawn = list(draw(CONFIG, mixture, solver, tokenizer, seed=3))
+    solver = Solver(mixture, seed=3)
+    drawn = list(draw(CONFIG, mixture, solver, seed=3))
     assert [chunk.number for chunk in drawn] == [0, 1, 2] == list(range(chunks(CONFIG)))
     assert [chunk.completions for chunk in drawn] == [16, 16, 8]
     assert [chunk.correct for chunk in drawn] == [12, 12, 6]  # the one that was cut off is right, but not kept
@@ -81,11 +82,11 @@ def test_draw_counts_and_keeps(tokenizer):
     assert len(set(seeds)) == 10
 
 
-def test_draw_goes_on_with_the_same_requests(tokenizer):
+def test_draw_goes_on_with_the_same_requests():
     mixture = build_mixture([ReasoningGymConfig(name="gcd")])
-    whole = Solver(mixture, tokenizer, seed=3)
-    all_chunks = list(draw(CONFIG, mixture, whole, tokenizer, seed=3))
-    rest = Solver(mixture, tokenizer, seed=3)
+    whole = Solver(mixture, seed=3)
+    all_chunks = list(draw(CONFIG, mixture, whole, seed=3))
+    rest = Solver(mixture, seed=3)
     rest.calls.append([])  # as if the first chunk had been drawn before
-    assert list(draw(CONFIG, mixture, rest, tokenizer, seed=3, first=1)) == all_chunks[1:]
+    assert list(draw(CONFIG, mixture, rest, seed=3, first=1)) == all_chunks[1:]
     assert rest.calls[1:] == whole.calls[1:]

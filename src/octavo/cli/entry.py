@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from octavo import __version__
-from octavo.cli import ask, machine, serve, train, weights
+from octavo.cli import adapt, ask, machine, serve, train, weights
 from octavo.errors import OctavoError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 
 VERBS = {
     "run": train.run,
+    "adapt": adapt.adapt,
     "chat": ask.chat,
     "serve": serve.serve,
     "eval": ask.evaluate,

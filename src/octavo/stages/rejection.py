@@ -1,8 +1,8 @@
 """Rejection sampling (DeepSeek-R1, section 2.3.3): draw several solutions a problem, keep the right and readable ones.
 
-Kept are completions that ended by themselves, are well formed, have the right answer and keep to the problem's
-language; of one problem at most a few different ones, the shortest first, so that easy problems do not drown the rest
-and the reasoning does not swell.
+Kept are replies that ended by themselves, are well formed (where answers stand between tags), have the right answer and
+keep to the problem's language; of one problem at most a few different ones, the shortest first, so that easy problems
+do not drown the rest and the reasoning does not swell.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,8 @@ from octavo.config import Config
 from octavo.tasks.asking import PLAINLY, AskingConfig
 from octavo.tasks.language import language_share
 from octavo.tasks.task import TaskMixture
-from octavo.tasks.types import Completer, Completion, CompletionRequest, Problem, SamplingParams
+from octavo.tasks.types import ChatReply, ChatRequest, Problem, SamplingParams, Teacher
 from octavo.text.template import parse_reply
-from octavo.text.tokenizer import Tokenizer
 from octavo.world import derive_seed
 
 
@@ -37,7 +36,7 @@ class RejectionConfig(Config):
     language_share: float = Field(default=0.95, ge=0, le=1)
     """Least share of the reasoning's words that are of the problem's language."""
     problems_per_chunk: int = Field(default=64, gt=0)
-    """Problems handed to the engine at once; a killed run loses at most so many."""
+    """Problems handed to the teacher at once; a killed run loses at most so many."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ def chunks(config: RejectionConfig) -> int:
 def draw(
     config: RejectionConfig,
     mixture: TaskMixture,
-    completer: Completer,
-    tokenizer: Tokenizer,
+    teacher: Teacher,
     seed: int,
     first: int = 0,
     asking: AskingConfig = PLAINLY,
@@ -73,54 +71,63 @@ def draw(
         indices = range(start, min(start + config.problems_per_chunk, config.problems))
         problems = [mixture.problem("train", seed, index) for index in indices]
         requests = [
-            CompletionRequest(
-                prompt_ids=asking.prompt(tokenizer, problem),
+            ChatRequest(
+                messages=asking.messages(problem),
                 params=replace(params, seed=derive_seed(seed, "sample", index)),
                 samples=config.samples,
             )
             for index, problem in zip(indices, problems, strict=True)
         ]
-        drawn = completer.complete(requests)
-        rows, correct = [], 0
-        for problem, completions in zip(problems, drawn, strict=True):
-            right = [
-                completion
-                for completion in completions
-                if mixture.grade(problem, asking.answer(completion.text)).correct
-            ]
-            correct += len(right)
-            rows += [_row(number, asking, problem, completion) for completion in select(problem, right, config)]
+        replies = teacher.answer(requests)
+        answered = [(problem, reply) for problem, group in zip(problems, replies, strict=True) for reply in group]
+        grades = mixture.grade_all([(problem, asking.answer(reply.text)) for problem, reply in answered])
+        right: dict[str, list[ChatReply]] = {problem.id: [] for problem in problems}
+        for (problem, reply), grade in zip(answered, grades, strict=True):
+            if grade.correct:
+                right[problem.id].append(reply)
+        rows = [
+            _row(number, asking, problem, reply)
+            for problem in problems
+            for reply in select(problem, right[problem.id], config, asking)
+        ]
         yield Chunk(
             number=number,
             rows=rows,
-            completions=sum(map(len, drawn)),
-            correct=correct,
-            tokens=sum(len(request.prompt_ids) for request in requests)
-            + sum(len(c.ids) for group in drawn for c in group),
+            completions=len(answered),
+            correct=sum(map(len, right.values())),
+            tokens=sum(reply.prompt_tokens + reply.tokens for _, reply in answered),
         )
 
 
-def select(problem: Problem, right: Sequence[Completion], config: RejectionConfig) -> list[Completion]:
-    """Of the right completions of one problem: readable, different, short ones first, at most `keep`."""
-    readable = [completion for completion in right if _is_readable(problem, completion, config.language_share)]
-    different = {completion.text: completion for completion in readable}
-    return sorted(different.values(), key=lambda completion: (len(completion.ids), completion.text))[: config.keep]
+def select(
+    problem: Problem, right: Sequence[ChatReply], config: RejectionConfig, asking: AskingConfig = PLAINLY
+) -> list[ChatReply]:
+    """Of the right replies to one problem: readable, different, short ones first, at most `keep`."""
+    readable = [reply for reply in right if _is_readable(problem, reply, config.language_share, asking)]
+    different = {reply.text: reply for reply in readable}
+    return sorted(different.values(), key=lambda reply: (reply.tokens, reply.text))[: config.keep]
 
 
-def _is_readable(problem: Problem, completion: Completion, least_share: float) -> bool:
-    reply = parse_reply(completion.text)
-    if completion.finish_reason != "stop" or not reply.well_formed or not (reply.reasoning or "").strip():
+def _is_readable(problem: Problem, written: ChatReply, least_share: float, asking: AskingConfig) -> bool:
+    if written.finish_reason != "stop":
         return False
-    return language_share(reply.reasoning or "", problem.language, quoted=problem.question) >= least_share
+    reply = parse_reply(written.text)
+    said = reply.reasoning or ""
+    if asking.reading == "tags":
+        if not reply.well_formed or not said.strip():
+            return False
+    else:  # models that know no tags reason in the open
+        said = written.text
+    return language_share(said, problem.language, quoted=problem.question) >= least_share
 
 
-def _row(number: int, asking: AskingConfig, problem: Problem, completion: Completion) -> dict[str, Any]:
+def _row(number: int, asking: AskingConfig, problem: Problem, reply: ChatReply) -> dict[str, Any]:
     return {
         "step": number,
         "problem": problem.id,
         "task": problem.task,
         "messages": [
             *({"role": message.role, "content": message.content} for message in asking.messages(problem)),
-            {"role": "assistant", "content": completion.text},
+            {"role": "assistant", "content": reply.text},
         ],
     }

@@ -1,8 +1,12 @@
 """Kind `sample`."""
 
 import json
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from octavo.engine.engine import Engine
 from octavo.errors import TrainingError
@@ -10,6 +14,7 @@ from octavo.rundir import append_jsonl, read_jsonl, write_atomic
 from octavo.stages.cost import Cost, generation_cost
 from octavo.stages.rejection import RejectionConfig, chunks, draw
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.stages.teacher import ModelTeacher
 from octavo.tasks.build import build_mixture
 
 
@@ -19,6 +24,9 @@ class SampleStage(RejectionConfig, Stage):
     kind: Literal["sample"]
     model: str
     """Stage whose model is sampled."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Draw no more after so long, if all `problems` have not been drawn before. Such a run cannot be repeated bit for
+    bit: how many are drawn is the machine's business."""
     accepts: ClassVar = {"model": MODEL_KINDS}
     uses: ClassVar = ("tasks", "asking")
 
@@ -28,17 +36,22 @@ class SampleStage(RejectionConfig, Stage):
         mixture = build_mixture(list(workshop.tasks.values()))
         path = workshop.folder.state / "drawn.jsonl"
         drawn = read_jsonl(path)
-        engine = Engine(model, tokenizer, workshop.engine)
-        rest = draw(self, mixture, engine, tokenizer, workshop.seed, len(drawn), workshop.asking)
-        tokens = 0
+        teacher = ModelTeacher(Engine(model, tokenizer, workshop.engine), tokenizer)
+        rest = draw(self, mixture, teacher, workshop.seed, len(drawn), workshop.asking)
+        if self._is_over(drawn):
+            rest = iter(())
+        tokens, started = 0, time.monotonic()
         for number, chunk in enumerate(rest, start=len(drawn) + 1):
-            drawn.append(asdict(chunk))
+            drawn.append(asdict(chunk) | {"seconds": time.monotonic() - started})
+            started = time.monotonic()
             tokens += chunk.tokens
             append_jsonl(path, [drawn[-1]])
             kept = sum(len(row["rows"]) for row in drawn)
             workshop.meter.show(
                 number, chunks(self), tokens, {"accuracy": chunk.correct / chunk.completions, "kept": kept}
             )
+            if self._is_over(drawn):
+                break
         rows = [row for chunk in drawn for row in chunk["rows"]]
         if not rows:
             raise TrainingError(
@@ -48,3 +61,6 @@ class SampleStage(RejectionConfig, Stage):
         write_atomic(workshop.folder.samples, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         tokens, completions = (sum(chunk[key] for chunk in drawn) for key in ("tokens", "completions"))
         return generation_cost(model.config, tokens, tokens / completions)
+
+    def _is_over(self, drawn: Sequence[Mapping[str, Any]]) -> bool:
+        return self.minutes is not None and sum(row["seconds"] for row in drawn) >= 60 * self.minutes

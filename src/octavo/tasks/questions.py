@@ -59,6 +59,8 @@ class QuestionsTaskConfig(Config):
     """Name in tables; default: that of the first file without its ending."""
     weight: float = Field(default=1.0, gt=0)
     """Share in a mixture, relative to the other tasks."""
+    gold: Literal["answer", "reply"] = "answer"
+    """What answers are compared with: the gold answers, or, where there are none, the worked answers themselves."""
     language: str = "en"
     """Language in which reasoning is wanted."""
     grading_seconds: float = Field(default=5.0, gt=0)
@@ -82,9 +84,9 @@ class QuestionSets:
 
 def split_in_three(config: QuestionsTaskConfig) -> QuestionSets:
     """Read the files and split them. Raises DataError or ConfigError as `read_questions` and `split_questions` do."""
-    examples = _without(config, read_questions(config.paths, config.columns).examples)
+    examples = _read(config, config.paths)
     if config.held_out:
-        split = split_by_file(examples, _without(config, read_questions(config.held_out, config.columns).examples))
+        split = split_by_file(examples, _read(config, config.held_out))
     else:
         split = split_questions(examples, config.split, _SPLIT_SEED)
     rest, warnings = split.train, list(split.warnings)
@@ -167,6 +169,12 @@ class QuestionsTask(VerifiedTask):
         return problems
 
 
-def _without(config: QuestionsTaskConfig, examples: Sequence[Example]) -> list[Example]:
+def _read(config: QuestionsTaskConfig, paths: Sequence[str]) -> list[Example]:
     left_out = set(config.leave_out)
-    return [example for example in examples if example.where not in left_out]
+    read = read_questions(paths, config.columns).examples
+    examples = [example for example in read if example.where not in left_out]
+    if config.gold == "answer":
+        return examples
+    return [
+        example if example.reply is None else replace(example, answer=example.reply.content) for example in examples
+    ]

@@ -1,0 +1,129 @@
+"""`octavo adapt` from outside, with a model of a minute's making: what it finds, runs, refuses and says."""
+
+import json
+
+import pytest
+import yaml
+
+from octavo.cli import exit_code_of
+from octavo.recipe import parse_recipe
+from octavo.rundir import RunDir, read_jsonl
+
+BASE = """
+name: base
+threads: 1
+tasks:
+  chain_sum: {kind: reasoning_gym, name: chain_sum, params: {min_terms: 2, max_terms: 2, min_digits: 1, max_digits: 1}}
+stages:
+  tokenizer: {kind: tokenizer, vocab_size: 300, corpus: {kind: solutions, documents: 100}}
+  base:
+    kind: pretrain
+    tokenizer: tokenizer
+    corpus: {kind: solutions, documents: 100}
+    model:
+      {width: 16, layers: 1, ffn_width: 16, tie_embeddings: true, max_positions: 256,
+       attention: {kind: gqa, heads: 2, kv_heads: 1, qkv_bias: true}}
+    optimizer: {learning_rate: 0.003}
+    tokens_per_step: 256
+    tokens_per_row: 128
+    micro_batch_tokens: 256
+    loop: {steps: 2}
+result: base
+"""
+QUICK = ["--minutes", "0.2", "--threads", "1", "--set", "evaluation.problems=6", "--set", "evaluation.samples=1"]
+QUICK += ["--set", "text-before.text={paths: [other.txt]}", "--set", "text-after.text={paths: [other.txt]}"]
+
+
+def octavo(capsys, *arguments):
+    code = exit_code_of([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "base.yaml").write_text(BASE)
+    assert exit_code_of(["run", str(folder / "base.yaml"), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with data, from which commands are given."""
+    monkeypatch.chdir(tmp_path)
+    sums = [(a, b) for a in range(1, 9) for b in range(1, 9)]
+    rows = [{"question": f"{a} + {b} =", "answer": str(a + b), "solution": f"{a}+{b}={a + b}."} for a, b in sums]
+    write("worked.jsonl", rows)
+    write("answers.jsonl", [{key: row[key] for key in ("question", "answer")} for row in rows])
+    write("chats.jsonl", [{"prompt": row["question"], "completion": row["solution"]} for row in rows])
+    (tmp_path / "other.txt").write_text("Once upon a time there was a model that read.\n")
+    return tmp_path
+
+
+def write(name, rows):
+    with open(name, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def stages_of(folder):
+    return list(yaml.safe_load((folder / "config.yaml").read_text())["stages"])
+
+
+def test_check_looks_and_changes_nothing(capsys, model, here):
+    code, out, err = octavo(capsys, "adapt", model, "worked.jsonl", "--check")
+    assert err == ""
+    assert code == 0
+    assert "64 rows of question/solution/answer; 64 with an answer to check, 64 with a worked answer" in out
+    assert "Questions: 41 to train on, 10 to choose the best weights by, 13 held out to measure by." in out
+    assert "worked: verifier numeric; the answer is read as tags." in out
+    assert "Method: sft on 41 worked answers, then grpo" in out
+    assert "Minutes: 30 in all; at most 12.8 of sft and 12.8 of grpo" in out
+    assert out.count("⟦") == 3
+    assert "another gold" in out
+    assert sorted(path.name for path in here.iterdir()) == ["answers.jsonl", "chats.jsonl", "other.txt", "worked.jsonl"]
+
+
+def test_dry_run_is_a_recipe(capsys, model, here):
+    code, out, _ = octavo(capsys, "adapt", model, "answers.jsonl", "--dry-run", "--lora", "--rank", "4")
+    recipe = parse_recipe(out, "shown")
+    assert code == 0
+    assert recipe.stages["grpo"].dump()["lora"]["alpha"] == 8.0
+    assert list(recipe.stages) == ["verifiers", "start", "before", "text-before", "grpo", "after", "text-after"]
+    assert recipe.result == "grpo"
+
+
+def test_worked_answers_then_reinforcement(capsys, model, here):
+    quick = [
+        *QUICK,
+        "--set",
+        "sft.loop.steps=4",
+        "--set",
+        "grpo.loop.steps=2",
+        "--set",
+        "grpo.rollouts.max_resamples=0",
+    ]
+    code, out, err = octavo(capsys, "adapt", model, "worked.jsonl", *quick, "--out", "run", "--json")
+    assert err == ""
+    events = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    found = events[-1]
+    assert found["event"] == "outcome"
+    assert found["questions"] == 6
+    assert found["difference_low"] <= found["difference"] <= found["difference_high"]
+    assert found["difference"] == pytest.approx(found["after"] - found["before"])
+    assert found["more_than_chance"] == (found["p_value"] < 0.05)
+    run = RunDir(here / "run")
+    assert stages_of(run.path) == ["verifiers", "start", "before", "text-before", "sft", "grpo", "after", "text-after"]
+    assert "validation_accuracy" in read_jsonl(run.stage("grpo").metrics)[-1]
+    assert json.loads(run.stage("verifiers").self_test.read_text())[0]["problems"] == 32
+    # The same command again has nothing left to do, and says the same.
+    code, out, _ = octavo(capsys, "adapt", model, "worked.jsonl", *quick, "--out", "run")
+    assert code == 0
+    assert "Finished before and unchanged: verifiers, start, before, text-before, sft, grpo, after, text-after." in out
+    assert f"after       {found['after']:6.1%}" in out
+    assert out.splitlines()[-1] == "Talk to it: octavo chat run"
+    # It is an ordinary recipe.
+    code, out, _ = octavo(capsys, "run", "run/config.yaml", "--out", "run", "--dry-run")
+    assert code == 0
+    assert [line.split(": ")[1] for line in out.splitlines()] == ["keep"] * 8
