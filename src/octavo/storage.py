@@ -39,6 +39,13 @@ def fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def cache_folder() -> Path:
+    """What can be fetched or made again: $OCTAVO_CACHE, else octavo/ in $XDG_CACHE_HOME, else ~/.cache/octavo."""
+    if chosen := os.environ.get("OCTAVO_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Replace a file: the body fills the empty one that it is given, which then takes the place of `path`.

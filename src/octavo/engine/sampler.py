@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo import native
 from octavo.errors import CheckpointError
 
 CANDIDATES = 1024
 """Truncated rows are sorted this far; those that need more are then sorted whole. The result is the same."""
+
+_NOT_FINITE = "the model gives logits that are not finite: its weights are damaged or have diverged"
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -54,15 +57,19 @@ def sample(logits_BV: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     smallest set of the likeliest among these that holds at least `top_p` of their mass.
     Raises CheckpointError where the logits are not finite.
     """
+    greedy_B = draws.temperature_B == 0
+    truncated_B = ~greedy_B & ((draws.top_p_B < 1) | (draws.top_k_B > 0))
+    if not truncated_B.any() and native.serves(logits_BV):
+        drawn = native.sample(logits_BV, draws.temperature_B, uniforms(draws.key_B, draws.position_B))
+        if drawn is None:
+            raise CheckpointError(_NOT_FINITE)
+        return drawn
     shifted_BV = logits_BV.float()
     shifted_BV = shifted_BV - shifted_BV.amax(-1, keepdim=True)
     weights_BV = shifted_BV.exp()
     log_total_B = weights_BV.sum(-1).log()
     if not torch.isfinite(log_total_B).all():
-        raise CheckpointError("the model gives logits that are not finite: its weights are damaged or have diverged")
-
-    greedy_B = draws.temperature_B == 0
-    truncated_B = ~greedy_B & ((draws.top_p_B < 1) | (draws.top_k_B > 0))
+        raise CheckpointError(_NOT_FINITE)
     if greedy_B.all():
         ids_B = shifted_BV.argmax(-1)
     else:

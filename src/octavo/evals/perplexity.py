@@ -42,7 +42,7 @@ def score_texts(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], 
     model compared. Raises DataError for texts of less than two tokens in all.
     """
     window_tokens = min(window_tokens, model.config.max_positions)
-    device = model.embed.weight.device
+    device = model.norm.weight.device
     nats, tokens, size = 0.0, 0, 0
     model.eval()
     for text in texts:

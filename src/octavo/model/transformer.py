@@ -15,6 +15,8 @@ from octavo.losses.balance import sequence_balance_loss
 from octavo.model.block import Block
 from octavo.model.cache import Cache, CacheStep
 from octavo.model.config import MLAConfig, ModelConfig
+from octavo.model.decoder import Decoder
+from octavo.model.int8 import Int8Matrix
 from octavo.model.layout import Layout
 from octavo.model.mtp import MTP
 from octavo.model.norm import RMSNorm
@@ -37,6 +39,7 @@ class Transformer(nn.Module):
         self.head = None if config.tie_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
         self.mtp = nn.ModuleList(MTP(config, config.layers + depth) for depth in range(config.mtp_layers))
         self._layout: Layout | None = None
+        self._decoder: Decoder | None = None
         self.initialize()
 
     @staticmethod
@@ -86,14 +89,28 @@ class Transformer(nn.Module):
         Rows padded on the right hold garbage behind their true length until the caller sets `cache.lengths_B`.
         """
         tokens = inputs_BT.shape[1]
-        step = CacheStep.of(cache.lengths_B, tokens, self.embed.weight.dtype, self.config.sliding_window)
-        assert step.longest <= cache.max_tokens, f"{step.longest} tokens do not fit in a cache of {cache.max_tokens}"
-        rotation = self.rope(step.slots_BT)
+        longest = int(cache.lengths_B.max()) + tokens
+        assert longest <= cache.max_tokens, f"{longest} tokens do not fit in a cache of {cache.max_tokens}"
         x_BTD = self.embed(inputs_BT)
+        if decoder := self._decoder_for(tokens):
+            hidden_BTD = decoder.extend(x_BTD, cache)
+        else:
+            hidden_BTD = self._extend(x_BTD, cache)
+        cache.lengths_B.add_(tokens)
+        return hidden_BTD
+
+    def _extend(self, x_BTD: Tensor, cache: Cache) -> Tensor:
+        step = CacheStep.of(cache.lengths_B, x_BTD.shape[1], x_BTD.dtype, self.config.sliding_window)
+        rotation = self.rope(step.slots_BT)
         for block, cached in zip(cast(Iterable[Block], self.layers), cache.layers, strict=True):
             x_BTD = block.extend(x_BTD, rotation, cached, step)
-        cache.lengths_B.add_(tokens)
         return self.norm(x_BTD)
+
+    def _decoder_for(self, tokens: int) -> Decoder | None:
+        """The model for the kernels, described anew whenever several tokens are read: modules may have changed."""
+        if tokens > 1 or self._decoder is None or not self._decoder.is_valid():
+            self._decoder = Decoder.of(self)
+        return self._decoder
 
     @property
     def head_weight_VD(self) -> Tensor:
@@ -102,11 +119,12 @@ class Transformer(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Whole logits: for a few positions only. Losses use `losses.logprobs`, which never holds them whole."""
-        return hidden @ self.head_weight_VD.T
+        head = self.embed if self.head is None else self.head
+        return head.multiply(hidden) if isinstance(head, Int8Matrix) else hidden @ head.weight.T
 
     def new_cache(self, rows: int, max_tokens: int) -> Cache:
         """An empty cache for `rows` sequences of at most `max_tokens` tokens."""
-        weight = self.embed.weight
+        weight = self.norm.weight
         return Cache.allocate(self.config, rows, max_tokens, weight.dtype, weight.device)
 
     def routers(self) -> list[Router]:

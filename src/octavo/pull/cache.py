@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from octavo.errors import DataError, PullError, StorageError
 from octavo.pull.catalogue import Reference
-from octavo.storage import fsync_folder, read_json, storage_errors, write_json
+from octavo.storage import cache_folder, fsync_folder, read_json, storage_errors, write_json
 
 _SOURCE = "source.json"
 _SPARE_BYTES = 100_000_000
@@ -32,10 +32,8 @@ class Cache:
 
     @classmethod
     def standard(cls) -> Self:
-        """$OCTAVO_CACHE, else octavo/ in $XDG_CACHE_HOME, else ~/.cache/octavo."""
-        if chosen := os.environ.get("OCTAVO_CACHE"):
-            return cls(Path(chosen).expanduser())
-        return cls(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo")
+        """See `storage.cache_folder`."""
+        return cls(cache_folder())
 
     def place(self, reference: Reference) -> Path:
         """Folder of this model, whether it is there or not."""
