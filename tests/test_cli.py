@@ -219,6 +219,10 @@ def test_chat_as_json_is_one_object(capsys, run_folder):
     code, out, _ = octavo(capsys, *question)
     assert code == 0
     assert "\x1b" not in out
+    code, out, _ = octavo(capsys, *question, "--json", "--quantize", "int8")
+    assert (code, json.loads(out).keys()) == (0, said.keys())
+    code, _, err = octavo(capsys, *question, "--quantize", "int4")
+    assert (code, "'int4' is not 'int8'" in err) == (2, True)
 
 
 def test_eval_of_a_run_takes_its_tasks(capsys, run_folder):
@@ -244,6 +248,8 @@ def test_eval_of_named_tasks(capsys, run_folder, tmp_path):
     code, out, _ = octavo(capsys, "eval", run_folder, *arguments)
     assert code == 0
     assert "1 samples a problem" in out
+    code, out, _ = octavo(capsys, "eval", run_folder, *arguments, "--quantize", "int8")
+    assert (code, "Weights were rounded to int8." in out) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from octavo.console import interval, plain_table
 from octavo.engine.engine import Engine
 from octavo.errors import ConfigError
 from octavo.evals.evaluate import Evaluation, EvaluationConfig, Scores, evaluate
+from octavo.model.quantize import Quantization
 from octavo.models import find_model
 from octavo.recipe import Recipe, parse_recipe
 from octavo.rundir import RunDir
@@ -20,7 +21,9 @@ from octavo.tasks.jsonl import JsonlTaskConfig
 from octavo.weights.open import open_model
 
 
-def assess(name: str | Path, specs: list[str], settings: dict[str, Any]) -> Evaluation:
+def assess(
+    name: str | Path, specs: list[str], settings: dict[str, Any], quantization: Quantization | None = None
+) -> Evaluation:
     """Evaluate MODEL on `specs` (empty: its recipe's tasks); `settings` override those of the recipe, or the defaults.
 
     Raises ConfigError, DataError, CheckpointError or GradingError.
@@ -36,7 +39,7 @@ def assess(name: str | Path, specs: list[str], settings: dict[str, Any]) -> Eval
     defaults = recipe.evaluation if recipe is not None else EvaluationConfig()
     config = EvaluationConfig.parse(defaults.dump() | settings, "evaluation")
     mixture = build_mixture(tasks)
-    model, tokenizer = open_model(path)
+    model, tokenizer = open_model(path, quantization)
     engine = Engine(model, tokenizer, recipe.engine if recipe is not None else None)
     asking = recipe.asking if recipe is not None else PLAINLY
     return evaluate(engine, tokenizer, mixture, config, asking)

@@ -11,6 +11,7 @@ from rich.text import Text
 from octavo.engine.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.errors import OctavoError
+from octavo.model.quantize import Quantization
 from octavo.models import find_model
 from octavo.tasks.types import Completion, CompletionRequest, SamplingParams
 from octavo.text.chat_template import PromptOptions
@@ -128,10 +129,14 @@ class _Printer:
 
 
 def open_conversation(
-    name: str | Path, params: SamplingParams, system: str | None, think: bool | None = None
+    name: str | Path,
+    params: SamplingParams,
+    system: str | None,
+    think: bool | None = None,
+    quantization: Quantization | None = None,
 ) -> Conversation:
     """Load MODEL for a conversation on this terminal; `think`: see PromptOptions. Raises CheckpointError."""
-    model, tokenizer = open_model(find_model(name))
+    model, tokenizer = open_model(find_model(name), quantization)
     engine = Engine(model, tokenizer, EngineConfig(max_rows=1))
     return Conversation(
         engine, tokenizer, params, system, Console(file=sys.stdout), PromptOptions(enable_thinking=think)

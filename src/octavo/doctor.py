@@ -1,4 +1,4 @@
-"""What this machine can do, measured in a few seconds: cores, memory, products, bandwidth, disk, and what follows.
+"""What this machine can do, measured in a few seconds, and what follows from it.
 
 Units: GFLOP/s are 10^9 floating-point operations a second, GB are 10^9 bytes.
 """
@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from octavo import native
 from octavo.recipe import Recipe, load_recipe, shipped_recipes
 from octavo.rundir import RunDir
 from octavo.stages.cost import training_cost
@@ -52,6 +53,9 @@ class Examination:
     bfloat16_gflops: float
     bandwidth_gb_per_second: float
     dtype: str
+    kernels_used: bool
+    kernels_why: str
+    """What the kernels were made with, or why they are not used."""
     recipes: tuple[RecipeEstimate, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,6 +67,7 @@ def examine() -> Examination:
     memory = psutil.virtual_memory()
     float32 = product_gflops(torch.float32)
     bfloat16 = product_gflops(torch.bfloat16)
+    kernels = native.status()
     return Examination(
         processor=_processor(),
         cores=os.cpu_count() or 1,
@@ -75,6 +80,8 @@ def examine() -> Examination:
         bfloat16_gflops=bfloat16,
         bandwidth_gb_per_second=copy_bandwidth(),
         dtype="bfloat16" if bfloat16 > float32 else "float32",
+        kernels_used=kernels.used,
+        kernels_why=kernels.why,
         recipes=tuple(_estimate(load_recipe(name), float32) for name in shipped_recipes()),
     )
 
@@ -143,6 +150,7 @@ def print_examination(found: Examination) -> None:
         ("memory", f"{found.memory_bytes / 1e9:.1f} GB, {found.memory_free_bytes / 1e9:.1f} GB free"),
         ("disk", f"{found.disk_free_bytes / 1e9:.1f} GB free here"),
         ("torch", f"{found.torch_version}, {found.threads} threads"),
+        ("native kernels", f"{'used' if found.kernels_used else 'not used'}: {found.kernels_why}"),
         ("float32 product", f"{found.float32_gflops:.1f} GFLOP/s"),
         ("bfloat16 product", f"{found.bfloat16_gflops:.1f} GFLOP/s"),
         ("memory bandwidth", f"{found.bandwidth_gb_per_second:.1f} GB/s (copy, read + written)"),

@@ -13,7 +13,7 @@ VOCABULARY = 61
 
 
 @pytest.fixture(params=["mla with experts", "gqa"])
-def model(request):
+def model(request, way):
     torch.manual_seed(0)
     torch.set_num_threads(1)
     shared = {"vocab_size": VOCABULARY, "width": 32, "layers": 3, "ffn_width": 48, "max_positions": 64, "init_std": 0.2}

@@ -6,6 +6,7 @@ import torch
 from octavo.errors import DataError
 from octavo.evals.perplexity import english_prose, score_texts
 from octavo.model.config import GQAConfig, ModelConfig
+from octavo.model.quantize import quantize
 from octavo.model.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
 
@@ -45,6 +46,22 @@ def test_every_token_but_the_first_is_scored_once_whatever_the_window(model, tok
     score = score_texts(model, tokenizer, [text], window_tokens=4)
     assert score.tokens == len(ids) - 1
     assert score.nats_per_token * score.tokens == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_a_quantized_model_through_its_rounded_head(model, tokenizer, way):
+    """Nearly the same, and not the same; by both ways."""
+    text = "the quick brown fox jumps over the lazy dog " * 4
+    exact = score_texts(model, tokenizer, [text])
+    quantize(model, "int8")
+    with torch.no_grad():
+        ids = torch.tensor(tokenizer.encode(text))
+        logits_TV = model.logits(model(ids[None], torch.arange(len(ids))[None])[0])
+        expected = -logits_TV[:-1].log_softmax(-1).gather(1, ids[1:, None]).double().sum()
+    rounded = score_texts(model, tokenizer, [text])
+    assert rounded.nats_per_token == pytest.approx(exact.nats_per_token, rel=0.01)
+    assert rounded.nats_per_token != exact.nats_per_token
+    # The score has one token more, the closing <|endoftext|>.
+    assert 0 < rounded.nats_per_token * rounded.tokens - float(expected) < 10
 
 
 def test_nothing_to_score_is_an_error(model, tokenizer):

@@ -18,6 +18,20 @@ ARCHITECTURES = {
     "gqa, window": lambda sparse, dense: dense(attention={"sliding_window": 4}),
     "gqa, window of one token": lambda sparse, dense: dense(attention={"sliding_window": 1}),
     "gqa, heads unshared": lambda sparse, dense: dense(attention={"kv_heads": 4}),
+    "mla, groups of experts": lambda sparse, dense: sparse(moe={"groups": 4, "groups_per_token": 2}),
+    "softmax experts in groups": lambda sparse, dense: sparse(
+        moe={"scoring": "softmax", "groups": 2, "groups_per_token": 1, "shared_experts": 0, "normalize_gates": False}
+    ),
+    "sizes that fill no vector": lambda sparse, dense: sparse(
+        width=20, ffn_width=52, attention={"kv_rank": 7, "nope_dim": 3, "v_dim": 5}, moe={"expert_width": 20}
+    ),
+    "sizes that fill several vectors": lambda sparse, dense: sparse(
+        width=148,
+        ffn_width=200,
+        init_std=0.1,
+        attention={"kv_rank": 70, "nope_dim": 40, "rope_dim": 36, "v_dim": 50, "q_rank": 33},
+        moe={"expert_width": 68, "shared_experts": 2, "leading_dense_layers": 0},
+    ),
 }
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
@@ -28,7 +42,7 @@ def model(request, sparse, dense, random_model):
 
 
 @pytest.fixture(autouse=True)
-def no_gradients():
+def no_gradients(way):
     with torch.inference_mode():
         yield
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from octavo.errors import CheckpointError
+from octavo.model.quantize import is_quantized
 from octavo.weights.gguf import write_gguf
 from octavo.weights.hf import save_model
 from octavo.weights.open import open_model
@@ -38,6 +39,12 @@ def test_a_gguf_file(tmp_path, model_of, tokenizer):
     assert opened.encode("How much is 2 + 2?") == tokenizer.encode("How much is 2 + 2?")
     (tmp_path / "model.gguf").write_bytes(b"PK" + bytes(100))
     refused(tmp_path / "model.gguf", "model.gguf: ")
+
+
+def test_opened_for_inference_in_eight_bits(folder, model_of):
+    model, _ = open_model(folder, "int8")
+    assert is_quantized(model)
+    torch.testing.assert_close(model.embed.weight, model_of("qwen2").embed.weight, rtol=0.02, atol=0.01)
 
 
 class _Bomb:

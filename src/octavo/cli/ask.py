@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from octavo.cli.options import MODEL, Debug, Json, Model, Threads
+from octavo.cli.options import MODEL, Debug, Json, Model, Quantize, Threads
 from octavo.pull import DEFAULT
 
 
@@ -20,6 +20,7 @@ def chat(
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.95,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, tokens.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same reply.")] = 0,
+    quantize: Quantize = None,
     threads: Threads = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -34,7 +35,7 @@ def chat(
     if threads is not None:
         set_threads(threads)
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    talk = conversation.open_conversation(model or DEFAULT, params, system, think)
+    talk = conversation.open_conversation(model or DEFAULT, params, system, think, quantize)
     if prompt is None:
         talk.interactive()
     elif as_json:
@@ -59,6 +60,7 @@ def evaluate(
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion, tokens.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Which problems, and how completions are sampled.")] = None,
+    quantize: Quantize = None,
     threads: Threads = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -77,8 +79,10 @@ def evaluate(
         "max_tokens": max_tokens,
         "seed": seed,
     }
-    evaluation = assess(model, tasks or [], {key: value for key, value in given.items() if value is not None})
+    evaluation = assess(model, tasks or [], {key: value for key, value in given.items() if value is not None}, quantize)
     if as_json:
-        print(json.dumps(as_plain(evaluation)))
+        print(json.dumps(as_plain(evaluation) | {"quantize": quantize}))
     else:
         print_evaluation(evaluation)
+        if quantize:
+            print(f"Weights were rounded to {quantize}.")

@@ -8,14 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
 import torch
+from torch import Tensor
 
 from octavo.config import Config
 from octavo.errors import DataError
 from octavo.losses.logprobs import token_logprobs
+from octavo.model.quantize import is_quantized
 from octavo.model.transformer import Transformer
 from octavo.text.messages import Document
 from octavo.text.template import encode_document
 from octavo.text.tokenizer import Tokenizer
+
+# Tokens whose logits exist at the same time, where the head is quantized.
+_TOKENS = 64
 
 
 class TextScore(Config):
@@ -50,7 +55,7 @@ def score_texts(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], 
         for window in _windows(encode_document(tokenizer, Document(text=text)).ids, window_tokens):
             ids_T = torch.tensor(window, device=device)
             hidden_BTD = model(ids_T[None, :-1], torch.arange(len(window) - 1, device=device)[None])
-            nats -= float(token_logprobs(hidden_BTD[0], model.head_weight_VD, ids_T[1:]).double().sum())
+            nats -= float(_logprobs(model, hidden_BTD[0], ids_T[1:]).double().sum())
             tokens += len(window) - 1
     if not tokens:
         raise DataError("there is no text to score: expected at least two tokens")
@@ -64,6 +69,17 @@ def english_prose(most_bytes: int = 20_000) -> list[str]:
     """
     story = (resources.files("reasoning_gym") / "data" / "in_the_year_2889.txt").read_text(encoding="utf-8")
     return [story.encode()[:most_bytes].decode(errors="ignore")]
+
+
+def _logprobs(model: Transformer, hidden_TD: Tensor, targets_T: Tensor) -> Tensor:
+    if not is_quantized(model):
+        return token_logprobs(hidden_TD, model.head_weight_VD, targets_T)
+    # Through the head as the engine uses it, which rounds activations too; a few tokens at a time.
+    pieces = [
+        model.logits(hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        for hidden, targets in zip(hidden_TD.split(_TOKENS), targets_T.split(_TOKENS), strict=True)
+    ]
+    return torch.cat(pieces)
 
 
 def _windows(ids: Sequence[int], window_tokens: int) -> Iterator[Sequence[int]]:

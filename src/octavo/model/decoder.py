@@ -1,8 +1,8 @@
 """A model as the native kernels see it: `forward_cached` of all its layers in one call.
 
 With few rows a pass is some hundreds of small operations, and calling each of them costs more than the arithmetic. What
-is handed over are addresses: nothing is copied, so weights that are changed in place are seen. Where this does not apply
-(gradients, other dtypes and devices, adapters that are not folded, no kernels) the modules compute, and agree to
+is handed over are addresses: nothing is copied, so weights that are changed in place are seen. Where the kernels do not
+serve (gradients, other dtypes and devices, adapters that are not folded, no compiler) the modules compute, and agree to
 rounding.
 
 Shapes: `B` rows, `T` tokens, `D` width, `P` rotated head size.
@@ -24,8 +24,18 @@ from octavo.model.config import GQAConfig, MLAConfig
 from octavo.model.experts import MoE, RoutedExperts, SwiGLU
 from octavo.model.int8 import Int8Experts, Int8Linear
 from octavo.model.lora_layers import Adapter
-from octavo.native.structures import FLOAT_COLUMNS, FLOAT_ROWS, NO_NORM, NORM_OF_ALL, NORM_OF_HEADS
-from octavo.native.structures import Layer, Matrix, Model, Routing, Tokens
+from octavo.native.structures import (
+    FLOAT_COLUMNS,
+    FLOAT_ROWS,
+    NO_NORM,
+    NORM_OF_ALL,
+    NORM_OF_HEADS,
+    Layer,
+    Matrix,
+    Model,
+    Routing,
+    Tokens,
+)
 
 if TYPE_CHECKING:
     from octavo.model.transformer import Transformer

@@ -1,7 +1,7 @@
 """Weights in 8 bits, for inference: a quarter of the memory, and of what a decoding step has to read.
 
-Each output's weights are split into groups of 32 inputs that share a scale, max |w| / 127 (as GGUF's Q8_0 does, with the
-scale in float32). The kernels round activations in the same groups and multiply whole numbers; without kernels the
+Each output's weights are split into groups of 32 inputs that share a scale, max |w| / 127 (as in GGUF's Q8_0, but the
+scale is float32). The kernels round activations in the same groups and multiply whole numbers; without kernels the
 weights are widened and multiplied by exact activations, which is slower and agrees to the rounding of activations.
 `kv_b` of latent attention and the router stay in float32: they are small, and what they decide is delicate.
 

@@ -47,3 +47,8 @@ def quantize(model: Transformer, kind: Quantization) -> None:
             holder[int(name)] = replaced
         else:
             setattr(holder, name, replaced)
+
+
+def is_quantized(model: Transformer) -> bool:
+    """Whether `quantize` was here."""
+    return isinstance(model.embed, Int8Embedding)

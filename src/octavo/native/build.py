@@ -20,8 +20,6 @@ from octavo.storage import cache_folder, replacing
 
 _SOURCES = Path(__file__).parent / "kernels"
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-fvisibility=hidden")
-# Threads as GCC makes them; where torch brings another OpenMP, loading fails and one thread has to do.
-_THREADS = (("-fopenmp",), ())
 _LONGEST_SECONDS = 120
 
 
@@ -33,22 +31,31 @@ def build() -> tuple[ctypes.CDLL, str]:
     """The loaded library, and what it was made with. Raises NoKernelsError."""
     compiler = _compiler()
     version = _run([compiler, "--version"]).splitlines()[0]
+    shared = _shared_threads(version)
+    flags = [*_FLAGS, *(["-fopenmp"] if shared else [])]
     sources = b"".join(path.name.encode() + path.read_bytes() for path in sorted(_SOURCES.iterdir()))
-    reason = ""
-    for threads in _THREADS:
-        flags = [*_FLAGS, *threads]
-        made_of = (version, " ".join(flags), _processor(), torch.__version__)
-        name = hashlib.sha256(sources + "\n".join(made_of).encode()).hexdigest()[:24]
-        path = cache_folder() / "kernels" / f"{name}.so"
-        try:
-            if not path.exists():
-                _compile(compiler, flags, path)
-            library = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
-        except OSError as error:
-            reason = f"{path}: {error}"
-            continue
-        return library, f"{version}{'' if threads else ', one thread: no OpenMP to share with torch'}"
-    raise NoKernelsError(reason)
+    made_of = "\n".join((version, " ".join(flags), _processor(), torch.__version__))
+    path = cache_folder() / "kernels" / f"{hashlib.sha256(sources + made_of.encode()).hexdigest()[:24]}.so"
+    found = path.exists()
+    if not found:
+        _compile(compiler, flags, path)
+    try:
+        library = _load(path)
+    except OSError as error:
+        if not found:
+            raise NoKernelsError(f"{path}: {error}") from error
+        _compile(compiler, flags, path)  # what lay there was damaged
+        library = _load(path)
+    return library, version if shared else f"{version}, one thread: it cannot share torch's"
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL)
+
+
+def _shared_threads(version: str) -> bool:
+    """Whether torch has brought the OpenMP into the process that code of this compiler calls."""
+    return hasattr(ctypes.CDLL(None), "__kmpc_fork_call" if "clang" in version else "GOMP_parallel")
 
 
 def _compile(compiler: str, flags: list[str], path: Path) -> None:
@@ -87,5 +94,7 @@ def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text().splitlines()
-        return "\n".join(sorted({line for line in lines if line.startswith(("flags", "model", "Features", "CPU part"))}))
+        return "\n".join(
+            sorted({line for line in lines if line.startswith(("flags", "model", "Features", "CPU part"))})
+        )
     return f"{platform.machine()} {platform.processor()}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from octavo.errors import CheckpointError
 from octavo.model.config import ModelConfig
+from octavo.model.quantize import Quantization, quantize
 from octavo.model.transformer import Transformer
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import load_config, load_model, load_tokenizer
@@ -19,8 +20,10 @@ def read_config(path: Path) -> ModelConfig:
     return load_config(path)
 
 
-def open_model(path: Path) -> tuple[Transformer, Tokenizer]:
-    """The model and its tokenizer. Nothing in the files is executed, chat templates run in a sandbox.
+def open_model(path: Path, quantization: Quantization | None = None) -> tuple[Transformer, Tokenizer]:
+    """The model and its tokenizer; with `quantization` its weights are rounded, and it is for inference only.
+
+    Nothing in the files is executed, chat templates run in a sandbox.
 
     Raises CheckpointError, in one line that names the file, for everything that is no whole model.
     """
@@ -44,4 +47,6 @@ def open_model(path: Path) -> tuple[Transformer, Tokenizer]:
             f"{path}: the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows {model.config.vocab_size:,}; "
             "they do not belong together"
         )
+    if quantization is not None:
+        quantize(model, quantization)
     return model, tokenizer
