@@ -222,7 +222,7 @@ def test_chat_as_json_is_one_object(capsys, run_folder):
     code, out, _ = octavo(capsys, *question, "--json", "--quantize", "int8")
     assert (code, json.loads(out).keys()) == (0, said.keys())
     code, _, err = octavo(capsys, *question, "--quantize", "int4")
-    assert (code, "'int4' is not 'int8'" in err) == (2, True)
+    assert (code, "int4" in err, "int8" in err) == (2, True, True)
 
 
 def test_eval_of_a_run_takes_its_tasks(capsys, run_folder):
