@@ -25,8 +25,8 @@ LISTENS = {"tasks/sandbox.py", "serve/run.py", "watch.py"}
 """The first on this machine alone, to see whether what runs in a sandbox can be kept from connecting; the last for a
 browser on this machine."""
 STARTS_PROGRAMS = {"pull/wheel.py", "disclosure.py", "serve/runs/control.py", "native/build.py"}
-"""pip, which asks the package index; git, for the revision of a checkout; `octavo run` again; the C compiler. Verifiers (tasks/) start
-processes too."""
+"""pip, which asks the package index; git, for the revision of a checkout; `octavo run` again; the C compiler. Verifiers
+(tasks/) start processes too."""
 NETWORK = {
     "aiohttp", "ftplib", "http", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub", "imaplib",
     "poplib", "requests", "smtplib", "socket", "ssl", "telnetlib", "urllib3", "websockets", "xmlrpc", "hf_xet",
