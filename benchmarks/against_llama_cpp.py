@@ -17,8 +17,6 @@ Prints JSON lines with `name`, `ours`, `peer` and `ratio` or `equal`.
 """
 
 import argparse
-import copy
-import dataclasses
 import json
 import math
 import tempfile
@@ -31,38 +29,23 @@ import torch
 
 from llama_peer import LlamaPeer
 from octavo.assess import recipe_of
-from octavo.engine.config import EngineConfig
-from octavo.engine.engine import Engine
 from octavo.evals.perplexity import english_prose
 from octavo.export import perplexity, text_logits
 from octavo.model.transformer import Transformer
 from octavo.models import find_model
 from octavo.stages.corpora import open_corpus
 from octavo.stages.pretrain import PretrainStage
-from octavo.tasks.types import CompletionRequest, SamplingParams
-from octavo.text.messages import Document, Message
+from octavo.text.messages import Document
 from octavo.text.template import encode_documents, encode_prompt
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.gguf import write_gguf
 from octavo.weights.open import open_model
 from octavo.world import derive_seed
+from questions import CONVERSATIONS, NEW_TOKENS, our_greedy
 from random_models import RANDOM_MODELS, random_model, random_tokenizer
 
-NEW_TOKENS = 64
 WINDOW_TOKENS = 256
 SOLUTIONS = 64
-QUESTIONS = (
-    "What is the capital of France?",
-    "Name three fruits that grow on trees.",
-    "What is 47 + 38?",
-    "State the final answer to the following arithmetic problem: 12 + 7 + 30 =",
-    "Write one sentence about the sea.",
-    "How many legs are there in total if you have 3 cows, 2 spiders?",
-    "Translate to German: good morning",
-    "Find the value of x in the equation: 5*x + 3 = 28",
-    "Explain photosynthesis to a child.",
-    "Ecris une phrase en français, s'il te plaît: été, œuvre, naïf. 印刷 🙂",
-)
 AWKWARD_TEXT = (
     "  two  spaces\n\n\ttab, 1234567 12.5%, don't I'LL; été 印刷は Книга 🙂👩\u200d🚀 <think>x</think> a_b--c\r\n\n "
 )
@@ -116,15 +99,14 @@ def compare(case: Case, folder: Path, threads: int) -> None:
 
 def compare_answers(case: Case, peer: LlamaPeer) -> None:
     """Templates, tokens, greedy decoding and logits."""
-    conversations = [[Message("user", question)] for question in QUESTIONS]
-    rendered = [case.tokenizer.template.render(messages) for messages in conversations]
-    theirs = [peer.render(messages) for messages in conversations]
+    rendered = [case.tokenizer.template.render(messages) for messages in CONVERSATIONS]
+    theirs = [peer.render(messages) for messages in CONVERSATIONS]
     show_equal(f"{case.name}/template", rendered, theirs)
-    prompts = [encode_prompt(case.tokenizer, messages) for messages in conversations]
+    prompts = [encode_prompt(case.tokenizer, messages) for messages in CONVERSATIONS]
     show_equal(f"{case.name}/prompt-ids", prompts, [peer.encode_prompt(prompt) for prompt in rendered])
     texts = [AWKWARD_TEXT, *english_prose(4000)]
     show_equal(f"{case.name}/text-ids", list(map(case.tokenizer.encode, texts)), list(map(peer.encode_text, texts)))
-    ours = our_greedy(case, prompts)
+    ours = our_greedy(case.model, case.tokenizer, prompts)
     answers = [peer.greedy(prompt, NEW_TOKENS) for prompt in prompts]
     places = [parting(case.model, peer, *each) for each in zip(prompts, ours, answers, strict=True)]
     show_equal(f"{case.name}/greedy-{NEW_TOKENS}", ours, answers, differences=[place for place in places if place])
@@ -143,15 +125,6 @@ def show_equal(name: str, ours: Sequence[Any], peer: Sequence[Any], **more: Any)
     if different and "differences" not in more:
         more["first_difference"] = different
     show(name, len(ours), len(peer), equal=sum(one == other for one, other in pairs), **more)
-
-
-def our_greedy(case: Case, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    endless = copy.copy(case.tokenizer)
-    endless.special = dataclasses.replace(endless.special, end_ids=frozenset())
-    engine = Engine(case.model, endless, EngineConfig(max_rows=len(prompts)))
-    params = SamplingParams(NEW_TOKENS, temperature=0.0)
-    groups = engine.complete([CompletionRequest(tuple(prompt), params) for prompt in prompts])
-    return [list(group[0].ids) for group in groups]
 
 
 def parting(

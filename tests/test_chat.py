@@ -68,6 +68,46 @@ def test_reasoning_that_was_cut_off_is_no_answer(tokenizer):
     assert "--max-tokens" in shown.getvalue()
 
 
+def test_line_breaks_behind_a_tag_are_not_shown(tokenizer):
+    talk, shown = conversation(Scripted(["<think>\n1+1\n</think>\n\n  2"]), tokenizer)
+    said = talk.ask("What is it?", shown=True)
+    assert said.reasoning == "\n1+1\n"
+    assert shown.getvalue() == "1+1\n\n  2\n"
+
+
+class Typed(io.StringIO):
+    """What somebody types, or (`terminal` false) what comes out of a pipe."""
+
+    def __init__(self, text: str, terminal: bool):
+        super().__init__(text)
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_questions_are_read_to_their_end(tokenizer, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stdin", Typed("First?\n\n/new\nSecond?\n", terminal))
+    engine = Scripted(["<answer>1</answer>", "<answer>2</answer>"])
+    talk, shown = conversation(engine, tokenizer)
+    talk.interactive()
+    assert "First?" not in tokenizer.decode(engine.prompts[1])
+    if terminal:
+        assert shown.getvalue() == "Ask away. /new begins anew, /exit or Ctrl-D leaves.\n> 1\n> > > 2\n> "
+    else:
+        assert shown.getvalue() == "1\n2\n"
+
+
+def test_an_unknown_command_is_no_question(tokenizer, monkeypatch):
+    monkeypatch.setattr("sys.stdin", Typed("/help\n/exit\nnever read\n", True))
+    engine = Scripted([])
+    talk, shown = conversation(engine, tokenizer)
+    talk.interactive()
+    assert engine.prompts == []
+    assert "There is no /help. /new begins anew, /exit or Ctrl-D leaves." in shown.getvalue()
+
+
 def test_turns_are_remembered_without_their_reasoning(tokenizer):
     engine = Scripted(["<think>secret</think><answer>2</answer>", "<answer>3</answer>"])
     talk, _ = conversation(engine, tokenizer, system="Be brief.")

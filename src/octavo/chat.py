@@ -1,5 +1,6 @@
 """A conversation in the terminal: the reasoning, dim and apart, then the answer, as the tokens come."""
 
+import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from octavo.text.template import THINK, encode_prompt, opens_reasoning, parse_re
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.open import open_model
 
+_COMMANDS = "/new begins anew, /exit or Ctrl-D leaves."
+_COMMAND = re.compile(r"/[a-z]*")
 _STYLES = {"reasoning": "dim", "answer": "bold", "outside": ""}
 
 
@@ -69,11 +72,16 @@ class Conversation:
         return Said(reply.reasoning, reply.answer, len(completion.ids), completion.finish_reason)
 
     def interactive(self) -> None:
-        """Read questions until the input ends. Ctrl-C stops a reply, a second one leaves."""
-        self.console.print(Text("Ask away. /new begins anew, /exit or Ctrl-D leaves.", style="dim"))
+        """Read questions until the input ends. Ctrl-C stops a reply, a second one leaves.
+
+        Where questions come out of a pipe or a file, nothing but the replies is shown.
+        """
+        prompt = "> " if sys.stdin.isatty() else ""
+        if prompt:
+            self.console.print(Text(f"Ask away. {_COMMANDS}", style="dim"))
         while True:
             try:
-                question = self.console.input("> ").strip()
+                question = self.console.input(prompt).strip()
             except EOFError:
                 return
             match question:
@@ -83,6 +91,9 @@ class Conversation:
                     return
                 case "/new":
                     self.messages = list(self.system)
+                    continue
+                case _ if _COMMAND.fullmatch(question):
+                    self.console.print(Text(f"There is no {question}. {_COMMANDS}", style="dim"))
                     continue
             try:
                 self.ask(question, shown=True)
@@ -120,7 +131,8 @@ class _Printer:
 
     def show(self, part: Part, text: str) -> None:
         if part != self._part:
-            if part == "outside" and not text.strip():
+            text = text.lstrip("\n")  # behind a tag
+            if not text.strip():
                 return  # white space between the parts
             if self._part is not None:
                 self._console.print()

@@ -8,9 +8,10 @@ import pytest
 from text_families import FAMILIES, TEXT, backend_json, conversation, plain, sentencepiece_json, write_folder
 from transformers import AutoTokenizer
 
-from octavo.errors import CheckpointError
-from octavo.text.messages import Document
-from octavo.text.template import encode_document
+from octavo.errors import CheckpointError, DataError
+from octavo.text.gguf_vocabulary import from_gguf, to_gguf
+from octavo.text.messages import Document, Message
+from octavo.text.template import encode_document, encode_prompt
 from octavo.text.tokenizer import Tokenizer
 
 STRINGS = [
@@ -183,8 +184,20 @@ def test_templates_wherever_they_stand(tmp_path: Path, form: str):
 )
 def test_damaged_configs_are_named(tmp_path: Path, name: str, values: dict[str, Any], message: str):
     folder = change(write_folder(tmp_path, "llama3"), name, **values)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         Tokenizer.load(folder)
+    assert str(caught.value).startswith(str(folder))
+
+
+def test_a_template_that_fails_names_its_folder_or_file(tmp_path: Path):
+    folder = change(
+        write_folder(tmp_path, "llama3"), "tokenizer_config.json", chat_template="{{ messages.__class__.__mro__ }}"
+    )
+    tokenizer = Tokenizer.load(folder)
+    for opened, name in ((tokenizer, folder), (from_gguf(to_gguf(tokenizer, "x"), "m.gguf"), "m.gguf")):
+        with pytest.raises(DataError, match="unsafe") as caught:
+            encode_prompt(opened, [Message("user", "q")])
+        assert str(caught.value).startswith(f"{name}: chat template: ")
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{", b"\xff", b"[" * 100_000])

@@ -37,14 +37,21 @@ class PromptOptions:
 class ChatTemplate:
     """Jinja, sandboxed. `variables` are the special tokens (`bos_token`, ...); `tool_use` is used when there are tools.
 
-    Raises CheckpointError for what is no template.
+    `origin`, the file or folder that it stands in, is named in errors. Raises CheckpointError for what is no template.
     """
 
-    def __init__(self, source: str, variables: Mapping[str, str] | None = None, tool_use: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        variables: Mapping[str, str] | None = None,
+        tool_use: str | None = None,
+        origin: str | None = None,
+    ) -> None:
         self.source = source
         self._variables = dict(variables or {})
-        self._template = SandboxedTemplate(source)
-        self._tool_use = None if tool_use is None else SandboxedTemplate(tool_use)
+        where = "chat template" if origin is None else f"{origin}: chat template"
+        self._template = SandboxedTemplate(source, where)
+        self._tool_use = None if tool_use is None else SandboxedTemplate(tool_use, where)
         # A template that does not know of reasoning kept apart would drop it silently. Those that know of `<think>`
         # in the content are of models that write it on lines of its own.
         self._reasoning_apart = "reasoning_content" in source

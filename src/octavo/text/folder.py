@@ -40,6 +40,8 @@ class Files:
     """Chat templates by name; "default" is the usual one."""
     definition: str | None = None
     """tokenizer.json; None: as the backend writes it."""
+    origin: str | None = field(default=None, compare=False)
+    """The folder or file that it was read from, for errors."""
 
 
 def read_folder(folder: Path) -> tuple[tokenizers.Tokenizer, SpecialTokens, Files]:
@@ -55,7 +57,7 @@ def read_folder(folder: Path) -> tuple[tokenizers.Tokenizer, SpecialTokens, File
         backend = _backend(definition, folder / _DEFINITION)
     _add_tokens(backend, config, folder / _CONFIG)
     special = _special_tokens(folder, backend, {**(special_map or {}), **config}, templates)
-    return backend, special, Files(config, special_map, templates, definition)
+    return backend, special, Files(config, special_map, templates, definition, str(folder))
 
 
 def write_folder(folder: Path, files: Files, backend: tokenizers.Tokenizer) -> None:

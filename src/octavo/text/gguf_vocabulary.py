@@ -56,7 +56,8 @@ def from_gguf(fields: Mapping[str, Any], where: str) -> Tokenizer:
         "add_bos_token": special.add_bos,
         "clean_up_tokenization_spaces": False,
     }
-    return Tokenizer(backend, special, Files(config, special.variables(), metadata.templates()), pre)
+    files = Files(config, special.variables(), metadata.templates(), origin=where)
+    return Tokenizer(backend, special, files, pre)
 
 
 class _Metadata:

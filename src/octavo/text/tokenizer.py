@@ -47,7 +47,7 @@ class Tokenizer:
         self.end_pattern = re.compile(rf"\s*(?:{_any_of(ends).pattern})")
         """Matches what ends a turn, with the white space before it."""
         default, tool_use = files.templates.get("default"), files.templates.get("tool_use")
-        self._template = None if default is None else ChatTemplate(default, special.variables(), tool_use)
+        self._template = None if default is None else ChatTemplate(default, special.variables(), tool_use, files.origin)
 
     @property
     def template(self) -> ChatTemplate:
@@ -127,7 +127,7 @@ class Tokenizer:
 
     def with_template(self, source: str) -> Tokenizer:
         """The same vocabulary with another chat template, for base models. Raises CheckpointError."""
-        files = dataclasses.replace(self.files, templates={"default": source})
+        files = dataclasses.replace(self.files, templates={"default": source}, origin=None)
         return Tokenizer(self._backend, self.special, files, self.gguf_pre)
 
     def definition(self) -> dict[str, Any]:

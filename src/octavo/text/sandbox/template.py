@@ -21,7 +21,9 @@ _MAX_ERROR_CHARACTERS = 300
 class SandboxedTemplate:
     """Raises CheckpointError for what is no Jinja, or asks for what no chat template may have."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, where: str = "chat template") -> None:
+        """`where` begins every error."""
+        self._where = where
         environment = MeteredEnvironment()
         try:
             if len(source) > _MAX_SOURCE_CHARACTERS:
@@ -32,9 +34,9 @@ class SandboxedTemplate:
             self._units = syntax.units(tree)
             code = environment.compile(syntax.Metering().visit(tree))
         except SecurityError as error:
-            raise CheckpointError(f"chat template: {error}") from error
+            raise CheckpointError(f"{where}: {error}") from error
         except Exception as error:  # Python's own compiler adds SyntaxError, RecursionError, MemoryError, ...
-            raise CheckpointError(f"chat template: not valid Jinja: {_one_line(error)}") from error
+            raise CheckpointError(f"{where}: not valid Jinja: {_one_line(error)}") from error
         self._template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
 
     def render(self, variables: Mapping[str, Any], opening: str = "", closing: str = "") -> str:
@@ -51,7 +53,7 @@ class SandboxedTemplate:
         try:
             return "".join(self._template.root_render_func(context))
         except Exception as error:  # a template can make any operation fail
-            raise DataError(f"chat template: {_one_line(error)}") from error
+            raise DataError(f"{self._where}: {_one_line(error)}") from error
 
 
 def _characters(value: Any) -> int:
