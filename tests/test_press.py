@@ -170,7 +170,28 @@ def test_a_changed_stage_does_not_go_on_from_old_state(tmp_path, monkeypatch):
     events = run(folder, "base.optimizer.learning_rate=0.001")
     steps = [event["step"] for event in events if event["event"] == "progress" and event["stage"] == "base"]
     assert steps == [1, 2, 3, 4, 5, 6]
-    assert not (folder / "old").exists()  # what was not finished is no use to anyone
+
+
+def test_the_checkpoints_of_an_interrupted_stage_are_put_aside_and_can_be_gone_on_from(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    interrupt(folder, monkeypatch, 3)
+    events = run(folder, "base.optimizer.learning_rate=0.001")
+    (kept,) = (folder / "old").glob("base-*-unfinished")
+    assert f"The unfinished work of base is kept in {kept}" in notes(events)
+    shutil.rmtree(folder / "base")
+    kept.rename(folder / "base")
+    events = run(folder)
+    steps = [event["step"] for event in events if event["event"] == "progress" and event["stage"] == "base"]
+    assert steps == [3, 4, 5, 6]
+    model = Path("tuned", "model", "model.safetensors")
+    assert (folder / model).read_bytes() == (finished / model).read_bytes()
+
+
+def test_an_interrupted_stage_without_checkpoints_leaves_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    interrupt(folder, monkeypatch, 1)
+    run(folder, "base.optimizer.learning_rate=0.001")
+    assert not (folder / "old").exists()
 
 
 def test_two_processes_do_not_write_one_run(copy):

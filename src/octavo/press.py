@@ -162,24 +162,26 @@ class Press:
         self.display.stage_finished(name, entry.seconds)
 
     def _put_aside(self, folder: StageDir) -> None:
-        """Move what another config made to `old/`; what was not finished is of no use and goes."""
+        """Move what another config made to `old/`, unfinished training too: it may have taken days."""
         if not folder.path.exists():
             return
         try:
             manifest = folder.read_manifest()
         except OctavoError:
             manifest = None
-        if not folder.manifest.exists() or (manifest is not None and manifest.status == "running"):
+        unfinished = manifest is not None and manifest.status == "running"
+        if not folder.manifest.exists() or (unfinished and not any(folder.state.glob("[!.]*"))):
             shutil.rmtree(folder.path)
             return
-        label = manifest.fingerprint[:8] if manifest else "unreadable"
+        label = manifest.fingerprint[:8] + ("-unfinished" if unfinished else "") if manifest else "unreadable"
         target = self.run_dir.path / OLD / f"{folder.path.name}-{label}"
         if target.exists():  # the very same stage, put aside before
             shutil.rmtree(target)
         target.parent.mkdir(exist_ok=True)
         folder.path.rename(target)
         fsync_folder(self.run_dir.path)
-        self.display.note(f"What {folder.path.name} had made before is kept in {target}.")
+        what = "The unfinished work of {}" if unfinished else "What {} had made before"
+        self.display.note(f"{what.format(folder.path.name)} is kept in {target}.")
 
     def _manifest(self, name: str) -> Manifest:
         """The manifest of a stage that starts now."""
