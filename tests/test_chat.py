@@ -142,6 +142,14 @@ def test_a_real_engine_and_a_model_folder(tokenizer, tmp_path):
         assert find_model(path) == tmp_path / "base" / "model"
 
 
+def test_a_conversation_that_grows_too_long_goes_on_after_new(tokenizer, monkeypatch):
+    talk, shown = conversation(Engine(small_model(tokenizer), tokenizer, EngineConfig(max_rows=1)), tokenizer)
+    monkeypatch.setattr("sys.stdin", Typed("What is this?\nWhat?\nWhat?\nWhat?\nWhat?\n/new\nWhat?\n", False))
+    talk.interactive()
+    assert "shorten it, or begin anew with /new" in " ".join(shown.getvalue().split())
+    assert [message.role for message in talk.messages] == ["user", "assistant"]
+
+
 def test_what_is_no_model_says_what_it_is(tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         find_model(tmp_path / "nowhere")

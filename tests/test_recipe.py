@@ -76,6 +76,10 @@ def test_overrides_have_a_short_form(key):
     [
         ("bse.loop.steps=3", "no key or stage 'bse' (did you mean base?)"),
         ("base.loop.stepz=3", "unknown key stages.base.loop.stepz (did you mean steps?)"),
+        (
+            "base.optimizer.learning_rate=.inf",
+            "stages.base.optimizer.learning_rate: should be a finite number, got inf",
+        ),
         ("base.loop.steps=many", "stages.base.loop.steps: should be a valid integer"),
         ("base.model.attention.heads=5", "attention.heads (5) must divide width (32)"),
         ("base.kind=pretrian", "pretrian"),

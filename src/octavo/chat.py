@@ -101,7 +101,8 @@ class Conversation:
                 self.engine.clear()
                 self.console.print(Text("\n(stopped)", style="dim"))
             except OctavoError as error:
-                self.console.print(Text(str(error), style="red"))
+                anew = ", or begin anew with /new" if self.messages != self.system else ""
+                self.console.print(Text(f"{error}{anew}", style="red"))
 
     def _complete(self, request: CompletionRequest, reasoning_open: bool, shown: bool) -> Completion:
         """Let the engine write, showing it part by part."""

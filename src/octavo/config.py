@@ -17,9 +17,11 @@ from octavo.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, strict about names and types; field docstrings become descriptions."""
+    """Base of every config: frozen, strict about names and types, finite; field docstrings become descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=True, allow_inf_nan=False
+    )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "config") -> Self:

@@ -17,7 +17,7 @@ class NumericConfig(Config):
     """One number, near enough to the gold answer, in its unit."""
 
     kind: Literal["numeric"] = "numeric"
-    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    tolerance: float = Field(default=0.0, ge=0)
     """Allowed difference, inclusive."""
     tolerance_kind: Literal["mixed", "relative", "absolute"] = "mixed"
     """relative: times the gold answer; absolute: in the gold answer's unit; mixed: relative for gold answers above 1

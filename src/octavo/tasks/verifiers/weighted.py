@@ -37,7 +37,7 @@ class WeightedPart(Config):
     """One verifier of a sum."""
 
     verifier: SimpleConfig
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, gt=0)
     """Relative to the other parts."""
 
 
