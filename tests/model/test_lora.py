@@ -44,7 +44,8 @@ def test_fresh_adapters_change_nothing_and_dropping_them_gives_the_model_back(pl
     names, expected = plain.state_dict().keys(), logits(plain)
     add_lora(plain, LoraConfig(rank=4, targets=EVERYTHING))
     assert has_lora(plain)
-    assert torch.equal(logits(plain), expected)
+    # Not bit for bit: experts with adapters do without the kernels of those without.
+    torch.testing.assert_close(logits(plain), expected)
     drop_lora(trained_copy := copy.deepcopy(plain))
     assert trained_copy.state_dict().keys() == names
     assert not has_lora(trained_copy)

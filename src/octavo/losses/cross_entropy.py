@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from octavo.losses.logprobs import token_logprobs
+from octavo.losses.logprobs import token_objective
 from octavo.losses.loss_sum import LossSum
 
 
@@ -25,8 +25,7 @@ def cross_entropy(
     rows = weights_R.nonzero().squeeze(1)
     if len(rows) < len(weights_R):
         hidden_RD, targets_R, weights_R = hidden_RD[rows], targets_R[rows], weights_R[rows]
-    logprobs_R = token_logprobs(hidden_RD, weight_VD, targets_R)
-    return LossSum(
-        loss_sum=-(weights_R * logprobs_R).sum(),
-        sums={"correct_probability": (weights_R * logprobs_R.detach().exp()).sum()},
+    loss_sum, logprobs_R, _ = token_objective(
+        lambda rows, logprobs_C: -(weights_R[rows] * logprobs_C).sum(), hidden_RD, weight_VD, targets_R
     )
+    return LossSum(loss_sum, sums={"correct_probability": (weights_R * logprobs_R.exp()).sum()})

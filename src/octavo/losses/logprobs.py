@@ -1,15 +1,15 @@
 """Hidden states -> log-probabilities of given tokens, without the logits ever existing whole.
 
 The one place where SFT, RL, distillation and scoring turn hidden states into log-probs. The product with the head
-runs in chunks of rows over one reused buffer; the backward pass computes each chunk again, so memory is O(chunk x V)
-and not O(R x V).
+runs in chunks of rows over one reused buffer, and a loss takes the gradients of a chunk while it is there, so memory is
+O(chunk x V) and not O(R x V), and nothing is computed twice.
 
 Shapes: `R` flat tokens, `C` tokens of one chunk, `D` width, `V` vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,9 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from octavo.native import training
+
 # A chunk is at least MIN rows (with fewer the matrix product slows down), and more while its logits fit into the cache.
 _MIN_CHUNK_TOKENS = 512
 _CACHE_LOGITS = 1 << 20
+
+
+Objective = Callable[[slice, Tensor], Tensor]
+"""(which rows, their log-probs [C], nats) -> their part of a sum that is to be minimized, differentiable."""
 
 
 def token_logprobs(
@@ -29,70 +35,92 @@ def token_logprobs(
     temperature: float = 1.0,
     chunk_tokens: int | None = None,
 ) -> Float[Tensor, "R"]:
-    """log softmax(hidden weight^T / temperature)[target] of each row, nats, with gradients to hidden and weight.
+    """log softmax(hidden weight^T / temperature)[target] of each row, nats, without gradients.
 
     Rows that do not count should be left out by the caller: the cost is proportional to R. `chunk_tokens` None picks
     a chunk by V.
     """
-    logprobs_R, _ = _TokenLogprobs.apply(hidden_RD, weight_VD, targets_R, temperature, chunk_tokens, False)
-    return logprobs_R
+    with torch.no_grad():
+        chunks = logits_in_chunks(hidden_RD, weight_VD, temperature, chunk_tokens)
+        each = [_softmax_(logits_CV, targets_R[span], with_entropy=False)[0] for span, logits_CV in chunks]
+    return torch.cat(each) if each else hidden_RD.new_zeros(0, dtype=accumulation_dtype(hidden_RD))
 
 
-def token_logprobs_and_entropy(
+def token_objective(
+    objective: Objective,
     hidden_RD: Float[Tensor, "R D"],
     weight_VD: Float[Tensor, "V D"],
     targets_R: Int[Tensor, "R"],
+    with_entropy: bool = False,
     temperature: float = 1.0,
     chunk_tokens: int | None = None,
-) -> tuple[Float[Tensor, "R"], Float[Tensor, "R"]]:
-    """As `token_logprobs`, and from the same pass the entropy of each row's distribution (nats, without gradient)."""
-    return _TokenLogprobs.apply(hidden_RD, weight_VD, targets_R, temperature, chunk_tokens, True)
+) -> tuple[Float[Tensor, ""], Float[Tensor, "R"], Float[Tensor, "E"]]:
+    """A sum over tokens of functions of their log-probs, with gradients to hidden and weight; the log-probs; and the
+    entropy of each row's distribution (nats; empty unless asked for), both without gradients.
+
+    The gradients are computed in the forward pass, while a chunk's logits are at hand, for the price of three products
+    with the head; so the backward pass can be gone through once only. Arguments else as in `token_logprobs`.
+    """
+    wanted = torch.is_grad_enabled() and (hidden_RD.requires_grad or weight_VD.requires_grad)
+    return _TokenObjective.apply(
+        hidden_RD, weight_VD, targets_R, objective, with_entropy, temperature, chunk_tokens, wanted
+    )
 
 
-class _TokenLogprobs(torch.autograd.Function):
+class _TokenObjective(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         hidden_RD: Tensor,
         weight_VD: Tensor,
         targets_R: Tensor,
+        objective: Objective,
+        with_entropy: bool,
         temperature: float,
         chunk_tokens: int | None,
-        with_entropy: bool,
-    ) -> tuple[Tensor, Tensor]:
-        rows = hidden_RD.shape[0]
-        accumulate = accumulation_dtype(hidden_RD)
-        logprobs_R = torch.empty(rows, dtype=accumulate, device=hidden_RD.device)
-        entropy_R = torch.empty(rows if with_entropy else 0, dtype=accumulate, device=hidden_RD.device)
+        wanted: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        total = hidden_RD.new_zeros((), dtype=accumulation_dtype(hidden_RD))
+        logprobs_R, entropy_R = total.new_empty(len(hidden_RD)), total.new_empty(len(hidden_RD) * with_entropy)
+        ctx.gradient = HeadGradient(hidden_RD, weight_VD, ctx.needs_input_grad) if wanted else None
         for span, logits_CV in logits_in_chunks(hidden_RD, weight_VD, temperature, chunk_tokens):
-            logits_CV.sub_(logits_CV.amax(-1, keepdim=True))
-            target_C = logits_CV.gather(1, targets_R[span, None]).squeeze(1)
-            if with_entropy:
-                # H = log Z - sum(p x), with p = exp(x) / Z.
-                exp_CV = logits_CV.exp()
-                normalizer_C = exp_CV.sum(-1)
-                expected_C = exp_CV.mul_(logits_CV).sum(-1) / normalizer_C
-                entropy_R[span] = normalizer_C.log() - expected_C
-            else:
-                normalizer_C = logits_CV.exp_().sum(-1)
-            logprobs_R[span] = target_C - normalizer_C.log_()
-        ctx.save_for_backward(hidden_RD, weight_VD, targets_R)
-        ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
-        ctx.mark_non_differentiable(entropy_R)
-        return logprobs_R, entropy_R
+            logprobs_C, entropy_C = _softmax_(logits_CV, targets_R[span], with_entropy)
+            logprobs_R[span] = logprobs_C
+            if entropy_C is not None:
+                entropy_R[span] = entropy_C
+            with torch.enable_grad():
+                part = objective(span, logprobs_C.requires_grad_())
+            total += part.detach()
+            if ctx.gradient is not None:
+                (slope_C,) = torch.autograd.grad(part, logprobs_C)
+                # d logprob / d logits = (onehot(target) - softmax) / temperature
+                slope_C = slope_C / temperature
+                grad_CV = logits_CV.mul_(-slope_C[:, None])
+                ctx.gradient.add(span, grad_CV.scatter_add_(1, targets_R[span, None], slope_C[:, None]))
+        ctx.mark_non_differentiable(logprobs_R, entropy_R)
+        return total, logprobs_R, entropy_R
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_R: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
-        hidden_RD, weight_VD, targets_R = ctx.saved_tensors
-        gradient = HeadGradient(hidden_RD, weight_VD, ctx.needs_input_grad)
-        # d logprob / d logits = (onehot(target) - softmax) / temperature
-        scaled_R = grad_R / ctx.temperature
-        for span, logits_CV in logits_in_chunks(hidden_RD, weight_VD, ctx.temperature, ctx.chunk_tokens):
-            grad_CV = torch.softmax(logits_CV, -1, out=logits_CV).mul_(-scaled_R[span, None])
-            grad_CV.scatter_add_(1, targets_R[span, None], scaled_R[span, None])
-            gradient.add(span, grad_CV)
-        return gradient.hidden_RD, gradient.weight_VD, None, None, None, None
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            raise RuntimeError("token_objective: the backward pass can be gone through once only")
+        return *(x if x is None else x.mul_(upstream) for x in (gradient.hidden_RD, gradient.weight_VD)), *[None] * 6
+
+
+def _softmax_(logits_CV: Tensor, targets_C: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
+    """Turn logits into probabilities, in place; return the log-probs of the targets, and the entropies if asked for."""
+    if training.serves(logits_CV):
+        return training.softmax_(logits_CV, targets_C, with_entropy)
+    logits_CV.sub_(logits_CV.amax(-1, keepdim=True))
+    target_C = logits_CV.gather(1, targets_C[:, None]).squeeze(1)
+    shifted_CV = logits_CV.clone() if with_entropy else None
+    normalizer_C = logits_CV.exp_().sum(-1)
+    logits_CV.div_(normalizer_C[:, None])
+    # H = log Z - sum(p x), with p = exp(x) / Z.
+    entropy_C = None if shifted_CV is None else normalizer_C.log() - shifted_CV.mul_(logits_CV).sum(-1)
+    return target_C - normalizer_C.log_(), entropy_C
 
 
 def logits_in_chunks(

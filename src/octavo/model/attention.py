@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from octavo.model import fused
 from octavo.model.cache import CacheStep
 from octavo.model.config import GQAConfig, MLAConfig, ModelConfig, YarnConfig
 from octavo.model.layout import Layout
 from octavo.model.norm import RMSNorm
 from octavo.model.rope import rotate_halves, rotate_neighbours, yarn_score_scale
+from octavo.native import training as native
 
 # The released models normalize their latents with this, whatever the rest of the model uses.
 LATENT_NORM_EPS = 1e-6
@@ -53,6 +55,12 @@ class MLA(nn.Module):
 
     def forward(self, x_RD: Tensor, rotation: Rotation, layout: Layout) -> Tensor:
         """Packed documents: x [R, D] -> [R, D]."""
+        if native.serves(x_RD, self.o.weight):
+            q_RNH = self.q(x_RD).unflatten(-1, (self.heads, -1))
+            c_RC, k_rope_RP = self.kv_a(x_RD).split([self.rank, self.rope], dim=-1)
+            kv_RNX = self.kv_b(self.kv_norm(c_RC)).unflatten(-1, (self.heads, -1))
+            out_RNV = fused.attention(q_RNH, k_rope_RP.unsqueeze(1), kv_RNX, rotation, layout, self.scale, halves=False)
+            return self.o(out_RNV.flatten(-2))
         q_RNH = self._queries(x_RD, rotation)
         k_RNH, v_RNV = self._expand(self._latent(x_RD, rotation))
         out_RNV = layout.per_document(self._attend_causal, q_RNH, k_RNH, v_RNV)
@@ -129,6 +137,11 @@ class GQA(nn.Module):
 
     def forward(self, x_RD: Tensor, rotation: Rotation, layout: Layout) -> Tensor:
         """Packed documents: x [R, D] -> [R, D]."""
+        if native.serves(x_RD, self.o.weight):
+            out_RNV = fused.attention(
+                *self._heads(x_RD), rotation, layout, self.scale, halves=True, window=self.window or 0
+            )
+            return self.o(out_RNV.flatten(-2))
         return self.o(layout.per_document(self._attend_causal, *self._project(x_RD, rotation)).flatten(-2))
 
     def extend(self, x_BTD: Tensor, rotation: Rotation, cached: tuple[Tensor, ...], step: CacheStep) -> Tensor:
@@ -145,14 +158,18 @@ class GQA(nn.Module):
         return self.o(out_BNTH.transpose(1, 2).flatten(-2))
 
     def _project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self._heads(x)
+        return rotate_halves(q, *rotation), rotate_halves(k, *rotation), v
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [..., N, H], keys and values [..., U, H], not rotated."""
         q, k = self.q(x), self.k(x)
         if self.qk_norm == "projection":
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = q.unflatten(-1, (self.heads, -1)), k.unflatten(-1, (self.kv_heads, -1))
         if self.qk_norm == "head":
             q, k = self.q_norm(q), self.k_norm(k)
-        v = self.v(x).unflatten(-1, (self.kv_heads, -1))
-        return rotate_halves(q, *rotation), rotate_halves(k, *rotation), v
+        return q, k, self.v(x).unflatten(-1, (self.kv_heads, -1))
 
     def _attend_causal(self, q_SLNH: Tensor, k_SLUH: Tensor, v_SLUH: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (q_SLNH, k_SLUH, v_SLUH))

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from octavo.model import fused
 from octavo.model.config import ModelConfig, MoEConfig
 from octavo.model.router import Router, Routing
+from octavo.native import training as native
 
 # What a product for one expert costs beyond its arithmetic, told in FLOPs: padding that costs less is worth it.
 _CALL_FLOPS = 1.5e6
@@ -27,7 +29,10 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        gate, up = self.gate(x), self.up(x)
+        if torch.is_grad_enabled() and native.serves(gate, up):
+            return self.down(fused.swiglu(gate, up))
+        return self.down(F.silu(gate) * up)
 
 
 class RoutedExperts(nn.Module):
@@ -40,6 +45,8 @@ class RoutedExperts(nn.Module):
 
     def forward(self, x_RD: Tensor, routing: Routing) -> Tensor:
         """Sum over each token's experts of gate * expert(x): [R, D]."""
+        if torch.is_grad_enabled() and native.serves(x_RD, self.down_EFD):
+            return fused.routed_experts(x_RD, routing, self.gate_up_EDF, self.down_EFD)
         flat_Q = routing.experts_RK.flatten()
         order_Q = flat_Q.argsort(stable=True)
         # rank_Q[i]: where pair i stands after sorting.

@@ -4,6 +4,8 @@ Packing mixes documents of many lengths in one row. A mask over the whole row wo
 instead attention gathers documents of similar length into a padded rectangle, runs causally, and puts the results
 back. Padding stands at the end, where a causal query of the document never looks.
 
+(Where there are kernels for it, they do without rectangles: model/fused.py.)
+
 The positions tell the documents. One starts at each 0; where they jump to p > 0, a *branch* starts: it continues the
 first p tokens of the latest document. So completions of one prompt share it: its tokens go once through everything but
 attention, which gathers them in front of each branch.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,12 +39,12 @@ class Bucket:
 class Layout:
     """Documents of a packed batch of R tokens."""
 
-    buckets: tuple[Bucket, ...]
-    place_R: Tensor
-    """Where each token stands among the concatenated, flattened buckets."""
     document_R: Tensor
     """Number of the document or branch that each token belongs to."""
-    documents: int
+    spans_S3: Tensor
+    """int64, on the CPU: of each sequence its first token, how many tokens are its own, and how many it borrows."""
+    ends_G: Tensor
+    """int64, on the CPU: where the sequences of each group end; a document and its branches are a group."""
 
     @staticmethod
     def of(positions_BT: Tensor) -> Layout:
@@ -51,34 +54,46 @@ class Layout:
         starts_S = (torch.diff(positions_R, prepend=positions_R.new_tensor([-2])) != 1).nonzero().squeeze(1)
         own_S = torch.diff(starts_S, append=torch.tensor([len(positions_R)]))
         borrowed_S = positions_R[starts_S]
+        document_R = torch.repeat_interleave(torch.arange(len(starts_S)), own_S)
+        ends_G = torch.cat(((borrowed_S == 0).nonzero().squeeze(1)[1:], torch.tensor([len(starts_S)])))
+        return Layout(document_R.to(positions_BT.device), torch.stack((starts_S, own_S, borrowed_S), dim=1), ends_G)
+
+    @property
+    def documents(self) -> int:
+        """How many documents and branches there are."""
+        return len(self.spans_S3)
+
+    @cached_property
+    def _rectangles(self) -> tuple[tuple[Bucket, ...], Tensor]:
+        """All buckets, and where each token stands when they are flattened and joined, [R]."""
+        starts_S, own_S, borrowed_S = self.spans_S3.unbind(1)
         trunks_S = starts_S.where(borrowed_S == 0, 0).cummax(0).values
-        lengths_S = borrowed_S + own_S
-        buckets, places, offset = [], torch.empty_like(positions_R), 0
+        lengths_S, device = borrowed_S + own_S, self.document_R.device
+        buckets, place_R, offset = [], torch.empty(len(self.document_R), dtype=torch.int64), 0
         for chosen in _buckets(lengths_S):
             starts, trunks, borrowed, lengths = (x[chosen, None] for x in (starts_S, trunks_S, borrowed_S, lengths_S))
             steps_L = torch.arange(int(lengths.max()))
             own_SL = (steps_L >= borrowed) & (steps_L < lengths)
             gather_SL = torch.where(steps_L < borrowed, trunks + steps_L, starts + (steps_L - borrowed) * own_SL)
             slots_SL = offset + torch.arange(gather_SL.numel()).view_as(gather_SL)
-            places[gather_SL[own_SL]] = slots_SL[own_SL]
-            buckets.append(Bucket(gather_SL.to(positions_BT.device), repeats=not bool(own_SL.all())))
+            place_R[gather_SL[own_SL]] = slots_SL[own_SL]
+            buckets.append(Bucket(gather_SL.to(device), repeats=not bool(own_SL.all())))
             offset += gather_SL.numel()
-        document_R = torch.repeat_interleave(torch.arange(len(starts_S)), own_S)
-        device = positions_BT.device
-        return Layout(tuple(buckets), places.to(device), document_R.to(device), len(starts_S))
+        return tuple(buckets), place_R.to(device)
 
     def per_document(self, attend: Callable[..., Tensor], *tensors_R: Tensor) -> Tensor:
         """Apply `attend` to each bucket: tensors [R, ...] reach it as [S, L, ...], and it returns [S, L, ...]."""
-        first = self.buckets[0]
-        if len(self.buckets) == 1 and not first.repeats:
+        buckets, place_R = self._rectangles
+        first = buckets[0]
+        if len(buckets) == 1 and not first.repeats:
             # Documents of one length lie as they should: nothing to gather, nothing to put back.
             return attend(*(x_R.unflatten(0, first.gather_SL.shape) for x_R in tensors_R)).flatten(0, 1)
         outputs = []
-        for bucket in self.buckets:
+        for bucket in buckets:
             gathered = [_Gather.apply(x_R, bucket.gather_SL, bucket.repeats) for x_R in tensors_R]
             outputs.append(attend(*gathered).flatten(0, 1))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return joined.index_select(0, self.place_R)
+        return joined.index_select(0, place_R)
 
 
 class _Gather(torch.autograd.Function):

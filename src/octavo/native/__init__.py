@@ -1,4 +1,4 @@
-"""Kernels in C for inference on CPUs, compiled where they run. See library.py."""
+"""Kernels in C for CPUs, compiled where they run: library.py for inference, training.py for training."""
 
 from octavo.native.library import (
     SWITCH,

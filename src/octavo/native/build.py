@@ -27,24 +27,24 @@ class NoKernelsError(Exception):
     """Kernels cannot be had here; the message says why, for `octavo doctor`."""
 
 
-def build() -> tuple[ctypes.CDLL, str]:
-    """The loaded library, and what it was made with. Raises NoKernelsError."""
+def build(source: str = "octavo.c") -> tuple[ctypes.CDLL, str]:
+    """The library made from that file and its headers, loaded, and what it was made with. Raises NoKernelsError."""
     compiler = _compiler()
     version = _run([compiler, "--version"]).splitlines()[0]
     shared = _shared_threads(version)
     flags = [*_FLAGS, *(["-fopenmp"] if shared else [])]
     sources = b"".join(path.name.encode() + path.read_bytes() for path in sorted(_SOURCES.iterdir()))
-    made_of = "\n".join((version, " ".join(flags), _processor(), torch.__version__))
+    made_of = "\n".join((source, version, " ".join(flags), _processor(), torch.__version__))
     path = cache_folder() / "kernels" / f"{hashlib.sha256(sources + made_of.encode()).hexdigest()[:24]}.so"
     found = path.exists()
     if not found:
-        _compile(compiler, flags, path)
+        _compile(compiler, flags, source, path)
     try:
         library = _load(path)
     except OSError as error:
         if not found:
             raise NoKernelsError(f"{path}: {error}") from error
-        _compile(compiler, flags, path)  # what lay there was damaged
+        _compile(compiler, flags, source, path)  # what lay there was damaged
         library = _load(path)
     return library, version if shared else f"{version}, one thread: it cannot share torch's"
 
@@ -58,12 +58,12 @@ def _shared_threads(version: str) -> bool:
     return hasattr(ctypes.CDLL(None), "__kmpc_fork_call" if "clang" in version else "GOMP_parallel")
 
 
-def _compile(compiler: str, flags: list[str], path: Path) -> None:
+def _compile(compiler: str, flags: list[str], source: str, path: Path) -> None:
     try:
         with replacing(path) as unfinished:
             objects = unfinished.with_suffix(".o")
             try:
-                _run([compiler, *flags, "-c", "-o", str(objects), str(_SOURCES / "octavo.c")])
+                _run([compiler, *flags, "-c", "-o", str(objects), str(_SOURCES / source)])
                 _run([compiler, "-shared", "-o", str(unfinished), str(objects), "-lm"])
             finally:
                 objects.unlink(missing_ok=True)

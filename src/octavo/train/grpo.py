@@ -10,10 +10,12 @@ import copy
 import functools
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from octavo import rundir
 from octavo.config import Config
 from octavo.data.batch import Batch
-from octavo.losses.logprobs import token_logprobs_and_entropy
+from octavo.losses.logprobs import token_objective
 from octavo.losses.loss_sum import LossSum
 from octavo.losses.policy import PolicyConfig, policy_loss
 from octavo.model.transformer import Transformer
@@ -106,16 +108,20 @@ def grpo_loss(config: PolicyConfig, model: Transformer, batch: Batch, share_done
     rows = weights_R.nonzero().squeeze(1)
     weights_R = weights_R[rows]
     hidden_BTD = model(batch.inputs_BT, batch.positions_BT)
-    logprobs_R, entropy_R = token_logprobs_and_entropy(
-        hidden_BTD.flatten(0, 1)[rows], model.head_weight_VD, batch.targets_BT.flatten()[rows]
-    )
+    behaviour_R, advantages_R = batch.behaviour_logprobs_BT.flatten()[rows], batch.advantages_BT.flatten()[rows]
     reference_BT = batch.reference_logprobs_BT
-    loss = policy_loss(
-        config,
-        logprobs_R,
-        batch.behaviour_logprobs_BT.flatten()[rows],
-        batch.advantages_BT.flatten()[rows],
-        weights_R,
-        None if reference_BT is None else reference_BT.flatten()[rows],
+    reference_R = None if reference_BT is None else reference_BT.flatten()[rows]
+
+    def loss_of(span: slice, logprobs_C: Tensor) -> LossSum:
+        reference_C = None if reference_R is None else reference_R[span]
+        return policy_loss(config, logprobs_C, behaviour_R[span], advantages_R[span], weights_R[span], reference_C)
+
+    loss_sum, logprobs_R, entropy_R = token_objective(
+        lambda span, logprobs_C: loss_of(span, logprobs_C).loss_sum,
+        hidden_BTD.flatten(0, 1)[rows],
+        model.head_weight_VD,
+        batch.targets_BT.flatten()[rows],
+        with_entropy=True,
     )
-    return replace(loss, sums={**loss.sums, rundir.ENTROPY: (weights_R * entropy_R).sum()})
+    loss = loss_of(slice(None), logprobs_R)
+    return replace(loss, loss_sum=loss_sum, sums={**loss.sums, rundir.ENTROPY: (weights_R * entropy_R).sum()})

@@ -6,14 +6,16 @@ It learns where its own text leads it, which samples of the teacher do not show;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
+from torch import Tensor
 
 from octavo.config import Config
 from octavo.data.batch import Batch
 from octavo.losses.distill import sampled_reverse_kl
-from octavo.losses.logprobs import token_logprobs
+from octavo.losses.logprobs import token_objective
 from octavo.losses.loss_sum import LossSum
 from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerConfig, build_optimizer
@@ -117,8 +119,16 @@ def on_policy_loss(student: Transformer, batch: Batch, share_done: float) -> Los
     weights_R = batch.weights_BT.flatten()
     rows = weights_R.nonzero().squeeze(1)
     hidden_BTD = student(batch.inputs_BT, batch.positions_BT)
-    logprobs_R = token_logprobs(
-        hidden_BTD.flatten(0, 1)[rows], student.head_weight_VD, batch.targets_BT.flatten()[rows]
+    weights_R, behaviour_R = weights_R[rows], batch.behaviour_logprobs_BT.flatten()[rows]
+    teacher_R = batch.reference_logprobs_BT.flatten()[rows]
+
+    def loss_of(span: slice, logprobs_C: Tensor) -> LossSum:
+        return sampled_reverse_kl(logprobs_C, behaviour_R[span], teacher_R[span], weights_R[span])
+
+    loss_sum, logprobs_R, _ = token_objective(
+        lambda span, logprobs_C: loss_of(span, logprobs_C).loss_sum,
+        hidden_BTD.flatten(0, 1)[rows],
+        student.head_weight_VD,
+        batch.targets_BT.flatten()[rows],
     )
-    behaviour_R, teacher_R = batch.behaviour_logprobs_BT.flatten(), batch.reference_logprobs_BT.flatten()
-    return sampled_reverse_kl(logprobs_R, behaviour_R[rows], teacher_R[rows], weights_R[rows])
+    return replace(loss_of(slice(None), logprobs_R), loss_sum=loss_sum)
