@@ -11,19 +11,13 @@ from octavo.serve.loaded import Loaded
 from octavo.tasks.types import CompletionRequest, SamplingParams
 from octavo.text.messages import Message
 from octavo.text.template import encode_prompt
+from tiny_server import SCHEMA, TOOL
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "What is this?"}]}
-SCHEMA = {
-    "type": "object",
-    "properties": {"a": {"enum": ["what", "is"]}, "b": {"type": "boolean"}},
-    "required": ["a", "b"],
-    "additionalProperties": False,
-}
-TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks up.", "parameters": SCHEMA}}
 
 
 def drawn_by_the_engine(tiny, **params):
-    loaded = Loaded("tiny", tiny, ServiceConfig(max_rows=8))
+    loaded = Loaded("tiny", tiny, ServiceConfig(max_rows=8), 2**30)
     prompt = tuple(encode_prompt(loaded.tokenizer, [Message("user", "What is this?")]))
     request = CompletionRequest(prompt, SamplingParams(**params))
     return loaded.engine.complete([request])[0][0]
@@ -152,7 +146,7 @@ def test_calls_and_their_results_are_shown_to_the_model(client, tiny):
         Message("assistant", '<tool_call>\n{"name": "look_up", "arguments": {"a": "is"}}\n</tool_call>'),
         Message("user", "<tool_response>\na number\n</tool_response>"),
     ]
-    assert reply.usage.prompt_tokens == len(encode_prompt(Loaded("t", tiny, ServiceConfig()).tokenizer, written))
+    assert reply.usage.prompt_tokens == len(encode_prompt(Loaded("t", tiny, ServiceConfig(), 2**30).tokenizer, written))
 
 
 def test_content_in_parts_and_the_developer_s_word(client):

@@ -18,7 +18,8 @@ from torch import Tensor
 from octavo.engine.checks import check_request
 from octavo.engine.config import EngineConfig
 from octavo.engine.constraint import Constrain, constrained
-from octavo.engine.drawn import describe
+from octavo.engine.drawn import DrawnToken, describe, score
+from octavo.engine.prefix_cache import BLOCK_TOKENS, PrefixCache
 from octavo.engine.runner import Runner
 from octavo.engine.sampler import sample
 from octavo.engine.scheduler import Scheduler
@@ -27,7 +28,7 @@ from octavo.engine.slots import Slots
 from octavo.engine.transcript import Transcript
 from octavo.errors import ConfigError
 from octavo.model.transformer import Transformer
-from octavo.tasks.types import Completion, CompletionRequest, FinishReason
+from octavo.tasks.types import Completion, CompletionRequest, FinishReason, SamplingParams
 from octavo.text.tokenizer import Tokenizer
 
 
@@ -44,8 +45,10 @@ class Engine:
         self._vocabulary = model.config.vocab_size
         self._max_tokens = config.max_tokens or longest
         self._scheduler = Scheduler(config)
+        self._model = model
         self._runner = Runner(model, config.prefill_tokens)
-        self._slots = Slots(model, config.max_rows, self._max_tokens)
+        self._prefixes = PrefixCache(config.prefix_cache_bytes)
+        self._slots = Slots(model, config.max_rows, self._max_tokens, config.cache_tokens)
         self._end_V = np.zeros(self._vocabulary, bool)
         self._end_V[[token for token in tokenizer.end_ids if token < self._vocabulary]] = True
         self._ids = count()
@@ -59,6 +62,11 @@ class Engine:
     def free_slots(self) -> int:
         """Rows that no sequence uses."""
         return self._slots.free
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """Memory of the prompts that are kept."""
+        return self._prefixes.used_bytes
 
     def submit(
         self,
@@ -108,6 +116,16 @@ class Engine:
             events.append(Event(request_id, sequence.sample, completion=Completion(prompt, (), (), "", "cancelled")))
         return events
 
+    @torch.inference_mode()
+    def score(self, ids: SequenceOf[int], top: int = 0) -> list[DrawnToken]:
+        """How likely each token but the first is behind those before it, with its `top` likeliest alternatives.
+
+        Nothing is drawn, and no row is used. Raises RequestError.
+        """
+        params = SamplingParams(max_tokens=1)
+        check_request(CompletionRequest(tuple(ids), params), self._vocabulary, self._max_tokens + 1)
+        return score(self._model, ids, top)
+
     def complete(self, requests: SequenceOf[CompletionRequest]) -> list[list[Completion]]:
         """All samples of all requests, in order. Alone at work: nothing may be submitted. Raises RequestError.
 
@@ -133,13 +151,10 @@ class Engine:
 
     def _admit(self, events: list[Event]) -> None:
         """Read the prompts of those who enter, give them rows and draw their first token."""
-        admitted = self._scheduler.admit(self._slots.free)
+        admitted = self._scheduler.admit(self._slots.free, self._slots.fits)
         if not admitted:
             return
-        unread = [group for group, _ in admitted if group.prefix is None]
-        prefixes = self._runner.prefill([group.request.prompt_ids for group in unread])
-        for group, prefix in zip(unread, prefixes, strict=True):
-            group.prefix = prefix
+        self._read([group for group, _ in admitted if group.prefix is None])
         first = self._slots.used
         self._slots.reserve(
             rows=first + sum(len(sequences) for _, sequences in admitted),
@@ -153,6 +168,29 @@ class Engine:
             if not group.waiting:
                 group.prefix = None
         self._draw(first, torch.cat(logits), events)
+
+    def _read(self, groups: SequenceOf[Group]) -> None:
+        """Read prompts. Those that begin as another one among them does wait for it, and read only the rest."""
+        later: list[Group] = []
+        heads, begun = [], set()
+        now: list[Group] = []
+        for group in groups:
+            ids = group.request.prompt_ids
+            head = self._prefixes.find(ids)
+            next_block = ids[head.tokens : head.tokens + BLOCK_TOKENS]
+            if self._prefixes.enabled and len(next_block) == BLOCK_TOKENS:
+                if (head.last, next_block) in begun:
+                    later.append(group)
+                    continue
+                begun.add((head.last, next_block))
+            now.append(group)
+            heads.append(head)
+        prefixes = self._runner.prefill([group.request.prompt_ids for group in now], heads)
+        for group, prefix, head in zip(now, prefixes, heads, strict=True):
+            group.prefix, group.cached_tokens = prefix, head.tokens
+            self._prefixes.keep(group.request.prompt_ids, prefix.cache, prefix.row)
+        if later:
+            self._read(later)
 
     def _draw(self, first: int, logits_BV: Tensor, events: list[Event]) -> None:
         """Draw a token for each of rows `first` to the last, and retire those that end with it."""
@@ -189,6 +227,9 @@ class Engine:
         """Free a row and give its completion; without a `reason`, its last token tells why it ended."""
         sequence = self._slots.sequences[row]
         ids, logprobs = self._slots.drawn(row)
+        if reason is None:  # the last token was drawn, but never read
+            written = (*sequence.group.request.prompt_ids, *ids[:-1])
+            self._prefixes.keep(written, self._slots.cache, row)
         self._slots.leave(row)
         ended = bool(ids) and bool(self._end_V[ids[-1]])
         group, transcript, piece = sequence.group, sequence.transcript, ""
@@ -201,5 +242,7 @@ class Engine:
                 piece = transcript.take()
         if reason is None:
             reason = "stop" if ended or (transcript is not None and transcript.stopped) else "length"
-        completion = Completion(group.request.prompt_ids, tuple(ids), tuple(logprobs), text, reason)
+        completion = Completion(
+            group.request.prompt_ids, tuple(ids), tuple(logprobs), text, reason, group.cached_tokens
+        )
         return Event(group.request_id, sequence.sample, piece, completion, sequence.take_told())

@@ -1,6 +1,7 @@
 """Who enters next: first come, first served, by free rows and by prompt tokens a step."""
 
 from collections import deque
+from collections.abc import Callable
 
 from octavo.engine.config import EngineConfig
 from octavo.engine.sequence import Group, Sequence
@@ -41,23 +42,34 @@ class Scheduler:
         self._queue.clear()
         self._waiting = 0
 
-    def admit(self, free_rows: int) -> list[tuple[Group, list[Sequence]]]:
+    def admit(
+        self, free_rows: int, fits: Callable[[int, int], bool] = lambda rows, tokens: True
+    ) -> list[tuple[Group, list[Sequence]]]:
         """Groups that enter now, each with those of its samples that get a row.
 
-        Prompts are read within `prefill_tokens`, but the first always enters, however long.
+        Prompts are read within `prefill_tokens`, but the first always enters, however long. `fits(rows, tokens)` tells
+        whether so many rows of at most so many tokens can enter together.
         """
         admitted: list[tuple[Group, list[Sequence]]] = []
         if free_rows < min(self._waiting, self._entry_rows):
             return admitted
         budget = self._prefill_tokens
+        entered = longest = 0
         while self._queue and free_rows:
             group = self._queue[0]
             unread = len(group.request.prompt_ids) if group.prefix is None else 0
             if unread > budget and admitted:
                 break
+            longest = max(longest, len(group.request.prompt_ids) + group.limit)
+            count = min(free_rows, len(group.waiting))
+            while count and not fits(entered + count, longest):
+                count -= 1
+            if not count:
+                break
             budget -= unread
-            sequences = [group.waiting.popleft() for _ in range(min(free_rows, len(group.waiting)))]
+            sequences = [group.waiting.popleft() for _ in range(count)]
             admitted.append((group, sequences))
+            entered += count
             free_rows -= len(sequences)
             self._waiting -= len(sequences)
             if not group.waiting:

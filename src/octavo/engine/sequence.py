@@ -45,6 +45,8 @@ class Group:
     """Alternatives that are told of each token; None: tokens are not told."""
     prefix: Prefix | None = None
     """The prompt, read; kept until the last sample has its row."""
+    cached_tokens: int = 0
+    """Of the prompt, that were known before and not read."""
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ SMALLEST_CACHE_TOKENS = 64
 class Slots:
     """At most `max_rows` rows of at most `max_tokens` tokens; the cache grows by doubling to what was needed so far."""
 
-    def __init__(self, model: Transformer, max_rows: int, max_tokens: int) -> None:
+    def __init__(self, model: Transformer, max_rows: int, max_tokens: int, cache_tokens: int | None = None) -> None:
         self._model = model
         self._max_rows = max_rows
         self._max_tokens = max_tokens
+        self._cache_tokens = cache_tokens
         self._cache: Cache | None = None
         self._view: Cache | None = None
         self.sequences: list[Sequence] = []
@@ -70,18 +71,39 @@ class Slots:
             self._temperature_B[rows], self._top_p_B[rows], self._top_k_B[rows], self._key_B[rows], self._drawn_B[rows]
         )
 
+    def fits(self, rows: int, tokens: int) -> bool:
+        """Whether `rows` more, of `tokens` tokens each, can run beside those in use."""
+        rows, tokens = self.used + rows, max(tokens, self._longest())
+        return self._cache_tokens is None or rows == 1 or self._area(rows, tokens) <= self._cache_tokens
+
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for `rows` rows of `tokens` tokens; what is in use is kept."""
         known_rows, known_tokens = (self._cache.rows, self._cache.max_tokens) if self._cache else (0, 0)
         if rows <= known_rows and tokens <= known_tokens:
             return
-        rows = min(_power_of_two(max(rows, known_rows)), self._max_rows)
-        tokens = min(_power_of_two(max(tokens, known_tokens, SMALLEST_CACHE_TOKENS)), self._max_tokens)
+        wider, longer = max(rows, known_rows), max(tokens, known_tokens)
+        if self._cache_tokens is None or self._area(wider, longer) <= self._cache_tokens:
+            rows, tokens = wider, longer
+        else:  # what was needed before, and is no longer, makes room
+            tokens = max(tokens, self._longest())
+        rows, tokens = self._rounded(rows, tokens)
         grown = self._model.new_cache(rows, tokens)
         for row in range(self.used):
             assert self._cache is not None
             grown.copy_row(self._cache, row, [row])
         self._cache, self._view = grown, None
+
+    def _longest(self) -> int:
+        """Most tokens that a row in use may come to hold."""
+        return max((len(each.group.request.prompt_ids) + each.group.limit for each in self.sequences), default=0)
+
+    def _rounded(self, rows: int, tokens: int) -> tuple[int, int]:
+        rows = min(_power_of_two(rows), self._max_rows)
+        return rows, min(_power_of_two(max(tokens, SMALLEST_CACHE_TOKENS)), self._max_tokens)
+
+    def _area(self, rows: int, tokens: int) -> int:
+        rows, tokens = self._rounded(rows, tokens)
+        return rows * tokens
 
     def enter(self, sequences: SequenceOf[Sequence], prefix: Prefix) -> None:
         """Give samples of one group the next rows, which begin as copies of its prompt."""

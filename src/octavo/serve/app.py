@@ -13,7 +13,7 @@ from octavo import __version__
 from octavo.config import written_path
 from octavo.errors import OctavoError
 from octavo.serve import login, metrics, pages
-from octavo.serve.api import chat, models
+from octavo.serve.api import chat, completions, embeddings, models, responses
 from octavo.serve.api.answer import ClientLeftError, JsonAnswer
 from octavo.serve.config import ServeConfig
 from octavo.serve.errors import ApiError, api_error
@@ -35,6 +35,9 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
     # Without FastAPI's own pages for the schema, which load their scripts from another host.
     app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.include_router(chat.routes(service))
+    app.include_router(completions.routes(service))
+    app.include_router(responses.routes(service))
+    app.include_router(embeddings.routes(service))
     app.include_router(models.routes(service))
     app.include_router(metrics.routes(service))
     app.include_router(login.routes(config))

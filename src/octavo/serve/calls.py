@@ -104,6 +104,15 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A prompt, token by token."""
+
+    text: str
+    tokens: tuple[Token, ...]
+    """The first has no log-prob: it stands as NaN."""
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens of one or several samples of a prompt."""
 

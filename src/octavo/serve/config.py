@@ -22,8 +22,11 @@ class ServiceConfig(Config):
     """A request that is not finished after so long is given up."""
     memory_bytes: int | None = Field(default=None, gt=0)
     """For weights and caches of all loaded models; None: 60% of the machine's memory."""
-    prefix_cache_bytes: int = Field(default=512 * 2**20, ge=0)
-    """Of each model: keys and values of prompts that were read before; 0: none are kept."""
+    cache_share: float = Field(default=0.25, gt=0, lt=1)
+    """Of this memory: for keys and values of the sequences that each model writes. Where it does not suffice, they
+    write in turns."""
+    prefix_share: float = Field(default=0.05, ge=0, lt=1)
+    """Of this memory: for keys and values of prompts that each model has read before; 0: none are kept."""
 
 
 class ServeConfig(Config):

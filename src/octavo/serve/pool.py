@@ -104,10 +104,12 @@ class Pool:
 
     async def _bring(self, name: str, shelf: _Shelf) -> Loaded:
         try:
-            needed = await asyncio.to_thread(lambda: needed_bytes(read_config(shelf.path), self._config))
+            needed = await asyncio.to_thread(
+                lambda: needed_bytes(read_config(shelf.path), self._config, self._budget_bytes)
+            )
             self._make_room(name, needed)
             shelf.needed_bytes = needed
-            shelf.loaded = await asyncio.to_thread(Loaded, name, shelf.path, self._config)
+            shelf.loaded = await asyncio.to_thread(Loaded, name, shelf.path, self._config, self._budget_bytes)
             shelf.error = ""
             return shelf.loaded
         except ApiError:

@@ -1,9 +1,10 @@
 """From what is asked for to what an engine is given. Work for a thread of its own: tokenizing, compiling grammars."""
 
+import math
 import secrets
 from dataclasses import dataclass
 
-from octavo.serve.calls import ChatCall, Sampling, TextCall
+from octavo.serve.calls import ChatCall, Sampling, Scored, TextCall, Token
 from octavo.serve.config import ServiceConfig
 from octavo.serve.driver import Job
 from octavo.serve.errors import ApiError
@@ -57,15 +58,27 @@ def prepare_chat(loaded: Loaded, call: ChatCall, config: ServiceConfig) -> Prepa
 
 def prepare_text(loaded: Loaded, call: TextCall, config: ServiceConfig) -> Prepared:
     """Raises RequestError, DataError."""
-    tokenizer, prompt = loaded.tokenizer, call.prompt
-    if isinstance(prompt, str):
-        start = tokenizer.document_start
-        prompt = (*([] if start is None else [tokenizer.token_id(start)]), *tokenizer.encode(prompt))
-        # A model has to begin with something.
-        prompt = prompt or (tokenizer.token_id(tokenizer.end_of_document),)
-    request = _request(tuple(prompt), call.sampling, loaded, config)
+    request = _request(prompt_ids_of(loaded, call.prompt), call.sampling, loaded, config)
     readers: list[Reader] = [TextReader(index, loaded) for index in range(request.samples)]
     return Prepared(Job(request, None, call.sampling.top_logprobs), readers)
+
+
+def prompt_ids_of(loaded: Loaded, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Plain text as the model reads it. Raises DataError."""
+    if not isinstance(prompt, str):
+        return prompt
+    tokenizer = loaded.tokenizer
+    start = tokenizer.document_start
+    ids = (*([] if start is None else [tokenizer.token_id(start)]), *tokenizer.encode(prompt))
+    # A model has to begin with something.
+    return ids or (tokenizer.token_id(tokenizer.end_of_document),)
+
+
+def scored(loaded: Loaded, ids: tuple[int, ...], top: int) -> Scored:
+    """A prompt with its log-probs. On the driver's thread. Raises RequestError."""
+    rest = [loaded.tell(token) for token in loaded.engine.score(ids, top)]
+    first = Token(loaded.guide.decode_bytes([ids[0]]), math.nan)
+    return Scored(loaded.tokenizer.decode(ids), (first, *rest))
 
 
 def _request(

@@ -36,7 +36,7 @@ class TextReader(Reader):
     def read(self, event: Event) -> Iterator[Delta]:
         end, completion = None, event.completion
         if completion is not None:
-            end = End(completion.finish_reason, Usage(len(completion.prompt_ids), len(completion.ids)))
+            end = End(completion.finish_reason, _usage(completion))
         ends = self._loaded.tokenizer.end_ids
         tokens = tuple(self._loaded.tell(token) for token in event.tokens if token.id not in ends)
         yield Delta(self._index, content=event.text, tokens=tokens, end=end)
@@ -118,8 +118,7 @@ class ChatReader(Reader):
         reason: EndReason = completion.finish_reason
         if self._called and reason == "stop":
             reason = "tool_calls"
-        usage = Usage(len(completion.prompt_ids), len(completion.ids), self._reasoning_tokens(completion.ids))
-        return End(reason, usage)
+        return End(reason, _usage(completion, self._reasoning_tokens(completion.ids)))
 
     def _reasoning_tokens(self, ids: tuple[int, ...]) -> int:
         end = self._loaded.end_think_id
@@ -130,3 +129,7 @@ class ChatReader(Reader):
         if self._splitter.part == "reasoning":
             return len(ids)
         return len(self._loaded.tokenizer.encode(self._reasoning))
+
+
+def _usage(completion: Completion, reasoning_tokens: int = 0) -> Usage:
+    return Usage(len(completion.prompt_ids), len(completion.ids), reasoning_tokens, completion.cached_tokens)

@@ -3,19 +3,20 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 from octavo.engine.sequence import Event
-from octavo.serve.calls import ChatCall, Delta, TextCall, Usage
+from octavo.serve.calls import ChatCall, Delta, Scored, TextCall, Usage
 from octavo.serve.config import ServiceConfig
 from octavo.serve.driver import Driver, Item, Job, Ticket, put_directly
 from octavo.serve.errors import ApiError
 from octavo.serve.loaded import Loaded
 from octavo.serve.observer import Observer
 from octavo.serve.pool import ModelInfo, Pool
-from octavo.serve.prepare import Prepared, prepare_chat, prepare_text
+from octavo.serve.pooling import Embedding
+from octavo.serve.prepare import Prepared, prepare_chat, prepare_text, prompt_ids_of, scored
 
 RETRY_SECONDS = 2
 
@@ -83,6 +84,43 @@ class Service:
         """Text that goes on, piece by piece; as `chat`."""
         return self._write(call, prepare_text)
 
+    async def score(self, name: str, prompt: str | tuple[int, ...], top: int) -> Scored:
+        """How likely a prompt is, token by token. Raises ApiError, DataError, RequestError."""
+        self._admit(name, 1)
+        try:
+            async with self._pool.lease(name) as loaded:
+                ids = await asyncio.to_thread(prompt_ids_of, loaded, prompt)
+                await asyncio.to_thread(getattr, loaded, "guide")
+                driver = self._running()
+                return await asyncio.wrap_future(driver.call(lambda: scored(loaded, ids, top)))
+        finally:
+            self._rows[name] -= 1
+
+    async def embed(self, name: str, inputs: Sequence[str | tuple[int, ...]]) -> list[Embedding]:
+        """A vector for each text. Raises ApiError where the model makes none."""
+        self._admit(name, 1)
+        try:
+            async with self._pool.lease(name) as loaded:
+                pooling = loaded.pooling
+                if pooling is None:
+                    message = f"model {name} is no embedding model: its folder names no pooling (1_Pooling/config.json)"
+                    raise ApiError(400, message, "unsupported", "model")
+                vectors = []
+                for text in inputs:
+                    ids = await asyncio.to_thread(prompt_ids_of, loaded, text)
+                    # One text between two steps, so that nobody waits long.
+                    vectors.append(
+                        await asyncio.wrap_future(self._running().call(lambda ids=ids: pooling.embed(loaded, ids)))
+                    )
+                return vectors
+        finally:
+            self._rows[name] -= 1
+
+    def _running(self) -> Driver:
+        if self._driver is None:
+            raise ApiError(503, "the server is shutting down", "shutting_down")
+        return self._driver
+
     async def _write(self, call: ChatCall | TextCall, prepare: Callable[..., Prepared]) -> AsyncGenerator[Delta, None]:
         started, samples, name = time.monotonic(), call.sampling.samples, call.model
         deadline = started + min(call.deadline_seconds or self.config.deadline_seconds, self.config.deadline_seconds)
@@ -108,12 +146,11 @@ class Service:
             self.observer.finished(name, reason, usage, time.monotonic() - started)
 
     async def _events(self, loaded: Loaded, job: Job, deadline: float) -> AsyncGenerator[Event, None]:
-        if self._driver is None:
-            raise ApiError(503, "the server is shutting down", "shutting_down")
+        driver = self._running()
         queue: asyncio.Queue[Item] = asyncio.Queue()
         ticket = Ticket(loaded.engine, job, queue.put_nowait, deadline)
         unfinished = job.request.samples
-        self._driver.submit(ticket)
+        driver.submit(ticket)
         try:
             while unfinished:
                 item = await queue.get()

@@ -88,6 +88,8 @@ class Completion:
     logprobs: tuple[float, ...]
     text: str
     finish_reason: FinishReason
+    cached_tokens: int = 0
+    """Of the prompt: known from prompts before, and not read again."""
 
 
 class Completer(Protocol):

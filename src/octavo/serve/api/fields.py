@@ -114,8 +114,8 @@ async def with_first(first: Delta, rest: AsyncIterator[Delta]) -> AsyncGenerator
         yield delta
 
 
-async def closing_events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The events of a stream; an error in its midst is its last event but [DONE]."""
+async def closing_events(pieces: AsyncGenerator[bytes, None], done: bool = True) -> AsyncGenerator[bytes, None]:
+    """The events of a stream; an error in its midst is its last event. `done`: [DONE] stands at the end."""
     try:
         async for piece in pieces:
             yield piece
@@ -125,7 +125,8 @@ async def closing_events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[
         yield event(api_error(error).body())
     finally:
         await pieces.aclose()
-    yield DONE
+    if done:
+        yield DONE
 
 
 def _token(value: bytes, logprob: float) -> dict[str, Any]:
