@@ -15,6 +15,7 @@ from octavo.model.config import GQAConfig, ModelConfig
 from octavo.model.transformer import Transformer
 from octavo.serve.app import create_app
 from octavo.serve.config import ServeConfig, ServiceConfig
+from octavo.serve.metrics import Metrics
 from octavo.serve.service import Service
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import save_model
@@ -65,7 +66,7 @@ class Served:
 def serving(paths: dict[str, Path], service: ServiceConfig | None = None, config: ServeConfig | None = None):
     """Run a server in a thread of its own."""
     config = config or ServeConfig(pages=False)
-    built = Service(paths, service)
+    built = Service(paths, service, Metrics())
     app = create_app(built, config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
