@@ -17,6 +17,7 @@ from octavo.tasks.types import CompletionRequest, SamplingParams
 from octavo.text.template import encode_prompt
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import save_model
+from tiny_server import run_apart
 
 DRAW = {"max_tokens": 12, "seed": 4, "temperature": 1.0, "top_p": 1.0}
 
@@ -59,7 +60,7 @@ def test_async_and_many_at_once(model):
         pieces = [delta.content async for delta in model.astream("What is this?", **DRAW)]
         return replies, "".join(pieces)
 
-    replies, streamed = asyncio.run(ask())
+    replies, streamed = run_apart(ask())
     assert [reply.content for reply in replies] == [
         model.chat("What is this?", **{**DRAW, "seed": seed}).content for seed in range(8)
     ]

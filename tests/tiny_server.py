@@ -3,9 +3,12 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import openai
 import torch
@@ -20,6 +23,7 @@ from octavo.serve.service import Service
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import save_model
 
+T = TypeVar("T")
 TEXT = ['What is this? {"a": [1, 2], "name": "x"} <tool_call> </tool_call> the sum of two numbers']
 
 
@@ -60,6 +64,12 @@ class Served:
 
     def async_client(self, key: str = "none") -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a thread of its own: drivers of browsers keep a loop running on the tests' thread."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 @contextmanager

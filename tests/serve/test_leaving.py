@@ -12,7 +12,7 @@ import torch
 from octavo.model.transformer import Transformer
 from octavo.serve.config import ServeConfig, ServiceConfig
 from octavo.weights.hf import load_model, load_tokenizer, save_model
-from tiny_server import save_tiny, serving, tiny_tokenizer
+from tiny_server import run_apart, save_tiny, serving, tiny_tokenizer
 
 LONG = {"model": "long", "messages": [{"role": "user", "content": "What is this?"}], "max_tokens": 30_000, "seed": 1}
 """Takes minutes, unless somebody ends it."""
@@ -97,7 +97,7 @@ def test_some_leave_while_others_stay(server):
             assert replies == [None, alone, None, alone]
         await client.close()
 
-    asyncio.run(ask())
+    run_apart(ask())
     assert idle(server)
 
 
@@ -162,6 +162,6 @@ def test_rows_that_do_not_fit_together_take_turns(long_model):
         return [reply.usage.completion_tokens for reply in replies]
 
     with serving({"long": long_model}, service) as server:
-        assert asyncio.run(ask(server)) == [400, *[20] * 12, 400]
+        assert run_apart(ask(server)) == [400, *[20] * 12, 400]
         cache = server.service.loaded[0].engine._slots._cache
         assert cache.rows * cache.max_tokens <= 1024

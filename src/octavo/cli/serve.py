@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from octavo.cli.options import MODEL, Debug, Threads
+from octavo.cli.options import MODEL, Debug, Quantize, Threads
 
 KEY_VARIABLE = "OCTAVO_API_KEY"
 
@@ -39,6 +39,7 @@ def serve(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply where a request names none.")] = 2048,
     deadline: Annotated[float, typer.Option(min=1.0, help="Seconds after which a request is given up.")] = 600.0,
     runs: Annotated[Path, typer.Option(help="Folder with runs, for the page at /runs.")] = Path("runs"),
+    quantize: Quantize = None,
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
@@ -51,6 +52,7 @@ def serve(
     if threads is not None:
         set_threads(threads)
     service = ServiceConfig(
+        quantize=quantize,
         max_rows=rows,
         max_tokens=context,
         default_max_tokens=max_tokens,

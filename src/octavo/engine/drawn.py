@@ -41,7 +41,7 @@ def describe(logits_RV: Tensor, ids: Sequence[int], top: Sequence[int]) -> list[
 
 def score(model: Transformer, ids: Sequence[int], top: int) -> list[DrawnToken]:
     """Each token but the first as what might have been drawn behind those before it."""
-    device = model.head_weight_VD.device
+    device = model.norm.weight.device
     inputs_1T = torch.tensor([ids[:-1]], dtype=torch.int64, device=device)
     if not inputs_1T.numel():
         return []

@@ -29,7 +29,7 @@ class Loaded:
     def __init__(self, name: str, path: Path, service: ServiceConfig, memory_bytes: int) -> None:
         """`memory_bytes`: all that the service may use. Raises CheckpointError."""
         self.name, self.path = name, path
-        self.model, self.tokenizer = open_model(path)
+        self.model, self.tokenizer = open_model(path, service.quantize)
         self.config = self.model.config
         self.context_tokens = min(service.max_tokens or self.config.max_positions, self.config.max_positions)
         engine = EngineConfig(
@@ -73,7 +73,7 @@ def needed_bytes(config: ModelConfig, service: ServiceConfig, memory_bytes: int)
     """Memory that a model is counted with: its weights, and the caches at their largest."""
     longest = min(service.max_tokens or config.max_positions, config.max_positions)
     cache = min(int(memory_bytes * service.cache_share), service.max_rows * longest * bytes_per_token(config))
-    weights = Accounting.of(config).total_parameters * _BYTES_PER_WEIGHT
+    weights = Accounting.of(config).total_parameters * (1 if service.quantize else _BYTES_PER_WEIGHT)
     return weights + cache + int(memory_bytes * service.prefix_share)
 
 
