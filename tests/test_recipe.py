@@ -120,6 +120,12 @@ def test_what_is_no_recipe_is_named(text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_stages_that_draw_problems_need_tasks():
+    values = yaml.safe_load(RECIPE) | {"tasks": {}}
+    with pytest.raises(ConfigError, match=r"stages\.samples: kind sample draws problems, and the recipe has no tasks"):
+        parse(text=yaml.safe_dump(values, sort_keys=False))
+
+
 def test_experts_that_cannot_be_chosen():
     with pytest.raises(ConfigError, match=r"experts_per_token \(9\) exceeds experts \(8\)"):
         parse("base.model.moe={experts: 8, experts_per_token: 9, expert_width: 4}")
@@ -141,7 +147,12 @@ def test_a_recipe_may_be_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
-def test_shipped_recipes_build(name):
+def test_shipped_recipes_build(name, tmp_path, monkeypatch):
+    """With a folder of texts, and open weights fetched (here: a file in their place)."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a text")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("octavo.stages.open.find_model", lambda weights: tmp_path / "texts" / "a.txt")
     recipe = load_recipe(name)
     assert recipe.name == name
     assert len({identity.fingerprint for identity in identities(recipe).values()}) == len(recipe.stages)

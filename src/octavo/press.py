@@ -52,7 +52,8 @@ class Press:
         if recipe.threads is not None:
             set_threads(recipe.threads)
         # A task that cannot be built is found now, not in an hour.
-        build_mixture(list(recipe.labelled_tasks().values()))
+        if recipe.tasks:
+            build_mixture(list(recipe.labelled_tasks().values()))
         self.identities = identities(recipe)
 
     def plan(self) -> list[Plan]:

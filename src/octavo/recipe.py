@@ -36,6 +36,8 @@ IDENTITY_VERSION = 1
 
 OLD = "old"
 """Folder of a run for what changed stages had made before."""
+_DRAWING = ("eval", "sample", "grpo", "on_policy_distill", "self_test")
+"""Kinds that need tasks; others may do without."""
 _NO_TOKENIZER = 1
 """Stands for the vocabulary of a model whose tokenizer is no stage, until that is found to be an error."""
 
@@ -50,7 +52,7 @@ class Recipe(Config):
     """Every stage derives its own seed from this and its name."""
     threads: int | None = Field(default=None, gt=0)
     """Threads of torch; None: as many as torch takes. Results are equal bit for bit only at equal thread counts."""
-    tasks: dict[str, TaskConfig]
+    tasks: dict[str, TaskConfig] = Field(default_factory=dict)
     """Name -> task: the problems that solutions, rollouts and evaluations are drawn from, mixed by weight."""
     asking: AskingConfig = AskingConfig()
     """How problems are put to models, and replies are read."""
@@ -72,6 +74,8 @@ class Recipe(Config):
             raise ValueError(f"no stage may be named {OLD!r}: what changed stages had made before is kept there")
         order = list(self.stages)
         for position, (name, stage) in enumerate(self.stages.items()):
+            if not self.tasks and stage.kind in _DRAWING:
+                raise ValueError(f"stages.{name}: kind {stage.kind} draws problems, and the recipe has no tasks")
             for field, source in stage.inputs().items():
                 self._check_input(f"stages.{name}.{field}", source, order[:position], stage.accepts[field])
             corpus = stage.read_corpus()

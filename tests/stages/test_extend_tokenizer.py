@@ -19,7 +19,6 @@ GEORGIAN = "გამარჯობა, მკითხველო! მკი�
 LANGUAGE = """
 name: language
 threads: 1
-tasks: {{gcd: {{kind: reasoning_gym, name: gcd}}}}
 stages:
   start: {{kind: open, weights: {start}}}
   extended:
