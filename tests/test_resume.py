@@ -62,11 +62,22 @@ stages:
     kind: distill
     model: base
     data: samples
+    teacher: rl
+    teacher_share: 0.5
     loop: {{steps: 15, checkpoint_every_steps: 4}}
     {TRAINING.strip()}
-result: student
+  on-policy:
+    kind: on_policy_distill
+    model: student
+    teacher: rl
+    optimizer: {{learning_rate: 0.001}}
+    prompts_per_step: 4
+    max_completion_tokens: 24
+    micro_batch_tokens: 256
+    loop: {{steps: 12, checkpoint_every_steps: 3}}
+result: on-policy
 """
-STAGES = ["tokenizer", "base", "eval-base", "tuned", "rl", "samples", "student"]
+STAGES = ["tokenizer", "base", "eval-base", "tuned", "rl", "samples", "student", "on-policy"]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +145,7 @@ def uninterrupted(processes, recipe_path, tmp_path_factory) -> dict[str, str]:
     return made
 
 
-STEPS = {"tokenizer": 0, "base": 58, "eval-base": 0, "tuned": 18, "rl": 11, "samples": 5, "student": 13}
+STEPS = {"tokenizer": 0, "base": 58, "eval-base": 0, "tuned": 18, "rl": 11, "samples": 5, "student": 13, "on-policy": 10}
 """The last step at which each stage may be killed."""
 
 
