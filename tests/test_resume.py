@@ -145,7 +145,16 @@ def uninterrupted(processes, recipe_path, tmp_path_factory) -> dict[str, str]:
     return made
 
 
-STEPS = {"tokenizer": 0, "base": 58, "eval-base": 0, "tuned": 18, "rl": 11, "samples": 5, "student": 13, "on-policy": 10}
+STEPS = {
+    "tokenizer": 0,
+    "base": 58,
+    "eval-base": 0,
+    "tuned": 18,
+    "rl": 11,
+    "samples": 5,
+    "student": 13,
+    "on-policy": 10,
+}
 """The last step at which each stage may be killed."""
 
 

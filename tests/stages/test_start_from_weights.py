@@ -2,6 +2,8 @@
 
 import io
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,9 @@ from octavo.console import JsonDisplay
 from octavo.errors import CheckpointError, ConfigError
 from octavo.press import Press
 from octavo.recipe import parse_recipe
+from octavo.rundir import StageDir
+from octavo.stages.stage import load_teacher
+from octavo.weights.hf import load_tokenizer
 from tiny_recipe import RECIPE
 
 FROM_WEIGHTS = """
@@ -82,6 +87,19 @@ def test_other_weights_under_the_same_name_are_noticed(made, tmp_path):
 def test_a_teacher_of_another_vocabulary_is_refused(made, tmp_path):
     with pytest.raises(ConfigError, match="different vocabularies"):
         press(recipe(made, "one/base", "two/base"), tmp_path / "run")
+
+
+def test_a_teacher_with_as_many_other_tokens_is_refused_too(made, tmp_path):
+    """Nothing but the spelling of the tokens tells them apart."""
+    corpus = f"tokenizer.corpus={{kind: files, paths: ['{made / 'story.txt'}']}}"
+    press(RECIPE, tmp_path / "other", [corpus, "tuned.loop.steps=1"])
+    own, other = (load_tokenizer(folder / "base" / "model") for folder in (made / "one", tmp_path / "other"))
+    assert own.vocab_size == other.vocab_size
+    folder = StageDir(tmp_path / "taught")
+    workshop: Any = SimpleNamespace(folder=folder, sources={"teacher": StageDir(tmp_path / "other" / "base")})
+    assert load_teacher(workshop, other).config.vocab_size == other.vocab_size
+    with pytest.raises(ConfigError, match="taught: student and teacher have different vocabularies"):
+        load_teacher(workshop, own)
 
 
 def test_weights_that_are_not_there_are_said_before_anything_runs(made, tmp_path):

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from octavo.data.sources import FileSource
 from octavo.stages.cost import Cost, generation_cost, training_cost
 from octavo.stages.learner import open_learner
-from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load_teacher
 from octavo.stages.trained import TrainedConfig
 from octavo.train.distill import DistillConfig, distill
 
@@ -33,7 +33,7 @@ class DistillStage(DistillConfig, TrainedConfig, Stage):
 
     def run(self, workshop: Workshop) -> Cost:
         learner = open_learner(workshop, self.lora)
-        teacher = None if self.teacher is None else load(workshop, "teacher")[0]
+        teacher = None if self.teacher is None else load_teacher(workshop, learner.tokenizer)
         result = distill(
             learner.model,
             learner.tokenizer,

@@ -2,10 +2,9 @@
 
 from typing import ClassVar, Literal
 
-from octavo.errors import ConfigError
 from octavo.stages.cost import Cost, generation_cost, training_cost
 from octavo.stages.learner import open_learner
-from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
+from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load_teacher
 from octavo.stages.trained import TrainedConfig
 from octavo.tasks.build import build_mixture
 from octavo.tasks.types import Problem
@@ -27,12 +26,7 @@ class OnPolicyDistillStage(OnPolicyDistillConfig, TrainedConfig, Stage):
     def run(self, workshop: Workshop) -> Cost:
         learner = open_learner(workshop, self.lora)
         student, tokenizer = learner.model, learner.tokenizer
-        teacher, teachers = load(workshop, "teacher")
-        if not tokenizer.same_vocabulary(teachers):
-            raise ConfigError(
-                f"{workshop.folder.path.name}: {self.model} and {self.teacher} have different vocabularies, so one "
-                "cannot judge the other's tokens; distil from samples instead (kinds sample and distill)"
-            )
+        teacher = load_teacher(workshop, tokenizer)
 
         def encode(problem: Problem) -> tuple[int, ...]:
             return workshop.asking.prompt(tokenizer, problem)

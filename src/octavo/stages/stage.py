@@ -8,6 +8,7 @@ from typing import ClassVar
 from octavo.config import Config
 from octavo.console import Display
 from octavo.engine.config import EngineConfig
+from octavo.errors import ConfigError
 from octavo.evals.evaluate import EvaluationConfig
 from octavo.model.transformer import Transformer
 from octavo.rundir import StageDir, SummaryRow
@@ -76,3 +77,14 @@ def load(workshop: Workshop, field: str) -> tuple[Transformer, Tokenizer]:
     """Model and tokenizer of the stage that `field` names."""
     folder = workshop.sources[field].model
     return load_model(folder), load_tokenizer(folder)
+
+
+def load_teacher(workshop: Workshop, tokenizer: Tokenizer) -> Transformer:
+    """Model of the stage that `teacher` names. Raises ConfigError if its ids mean other tokens than the student's."""
+    teacher, teachers = load(workshop, "teacher")
+    if not tokenizer.same_vocabulary(teachers):
+        raise ConfigError(
+            f"{workshop.folder.path.name}: student and teacher have different vocabularies, so one cannot judge the "
+            "other's tokens; distil from samples alone (kinds sample and distill, without a teacher)"
+        )
+    return teacher
