@@ -190,7 +190,7 @@ def identities(recipe: Recipe) -> dict[str, Identity]:
     for name, stage in recipe.stages.items():
         facts: dict[str, Any] = {
             "version": IDENTITY_VERSION,
-            "config": stage.dump(),
+            "config": stage.decisive(),
             "seed": recipe.stage_seed(name),
             "inputs": {field: made[source].fingerprint for field, source in stage.inputs().items()},
             "files": stage.files() | (task_files if "tasks" in stage.uses else {}),

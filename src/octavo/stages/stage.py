@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from octavo.config import Config
 from octavo.console import Display
@@ -54,6 +54,10 @@ class Stage(Config):
         """Field -> name of the stage that it reads."""
         values = {field: getattr(self, field) for field in self.accepts}
         return {field: name for field, name in values.items() if name is not None}
+
+    def decisive(self) -> dict[str, Any]:
+        """Its config as far as it decides what the stage makes."""
+        return self.dump()
 
     def read_corpus(self) -> Corpus | None:
         """The corpus that it reads, if any."""

@@ -48,10 +48,9 @@ class ServerConfig(Config):
             raise ValueError(f"extra: {', '.join(sorted(fixed))} may not be set: replies are read whole, one a request")
         return self
 
-    @classmethod
-    def speed_only(cls) -> frozenset[str]:
-        """Fields that do not decide what the server answers."""
-        return frozenset(("key_env", "parallel", "timeout_seconds", "tries", "longest_wait_seconds"))
+    def decisive(self) -> dict[str, Any]:
+        """What decides the answers: not how patiently they are waited for."""
+        return self.model_dump(mode="json", include={"url", "model", "extra"})
 
     def key(self) -> str | None:
         """The key. Raises ConfigError where the variable is not set."""
