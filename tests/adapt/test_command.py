@@ -84,6 +84,14 @@ def test_check_looks_and_changes_nothing(capsys, model, here):
     assert sorted(path.name for path in here.iterdir()) == ["answers.jsonl", "chats.jsonl", "other.txt", "worked.jsonl"]
 
 
+def test_check_shows_bare_answers_as_they_are_learned(capsys, model, here):
+    code, out, _ = octavo(capsys, "adapt", model, "answers.jsonl", "--check", "--method", "sft")
+    assert code == 0
+    assert "answers: verifier numeric; the answer is read as last_number." in out
+    assert out.count("⟦") == 3
+    assert "<answer>" not in out
+
+
 def test_dry_run_is_a_recipe(capsys, model, here):
     code, out, _ = octavo(capsys, "adapt", model, "answers.jsonl", "--dry-run", "--lora", "--rank", "4")
     recipe = parse_recipe(out, "shown")

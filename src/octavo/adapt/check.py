@@ -9,10 +9,13 @@ from rich.console import Console
 
 from octavo.adapt.compose import Composition
 from octavo.adapt.material import Material
+from octavo.data.examples import Example
 from octavo.data.preview import preview_examples, print_preview
 from octavo.stages.self_test import try_out
+from octavo.tasks.asking import AskingConfig
 from octavo.tasks.questions import QuestionsTask
 from octavo.tasks.self_test import SelfTestReport, require_sound
+from octavo.text.messages import Message
 from octavo.text.tokenizer import Tokenizer
 
 _TRIED = 32
@@ -25,10 +28,8 @@ def check(material: Material, composed: Composition, tokenizer: Tokenizer, conte
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for task in material.mixture.tasks:
         if isinstance(task, QuestionsTask):
-            examples = [
-                replace(example, messages=material.asking.messages(task.asked(example))) for example in task.sets.train
-            ]
             learned = "sft" in composed.method
+            examples = [_as_asked(example, task, material.asking, learned) for example in task.sets.train]
             shown = preview_examples(tokenizer, examples, context_tokens, learned)
             print_preview(shown, console)
     reports = []
@@ -46,6 +47,14 @@ def check(material: Material, composed: Composition, tokenizer: Tokenizer, conte
             )
         require_sound(report)
     return reports
+
+
+def _as_asked(example: Example, task: QuestionsTask, asking: AskingConfig, learned: bool) -> Example:
+    """With the words around the question, and a bare answer as training writes it."""
+    reply = example.reply
+    if reply is None and learned and example.answer is not None:
+        reply = Message("assistant", asking.written(example.answer))
+    return replace(example, messages=asking.messages(task.asked(example)), reply=reply)
 
 
 def summary(material: Material, composed: Composition) -> list[str]:
