@@ -23,6 +23,9 @@ from octavo.model.norm import RMSNorm
 from octavo.model.rope import Rope
 from octavo.model.router import Router
 
+# The kernels attend token by token; above so many of one row, torch's attention over blocks of them is faster.
+_MOST_KERNEL_TOKENS = 768
+
 
 class Transformer(nn.Module):
     """Token ids to final hidden states; the head is applied by losses and the engine where it is needed."""
@@ -108,6 +111,8 @@ class Transformer(nn.Module):
 
     def _decoder_for(self, tokens: int) -> Decoder | None:
         """The model for the kernels, described anew whenever several tokens are read: modules may have changed."""
+        if tokens > _MOST_KERNEL_TOKENS:
+            return None
         if tokens > 1 or self._decoder is None or not self._decoder.is_valid():
             self._decoder = Decoder.of(self)
         return self._decoder

@@ -22,6 +22,14 @@ INLINE void put(const Product *p, int64_t row, int64_t column, float value) {
     *to = p->add ? *to + value : value;
 }
 
+INLINE void put_four(const Product *p, int64_t row, int64_t column, Four values) {
+    float *to = p->y + row * p->ldy + column;
+    Four before = {0};
+    if (p->add) memcpy(&before, to, sizeof before);
+    values = p->add ? before + values : values;
+    memcpy(to, &values, sizeof values);
+}
+
 INLINE void row_tile(const Product *p, int64_t row, int64_t column, const int rows, const int columns) {
     Floats acc[TILE_ROWS][TILE_COLUMNS];
     const float *x = p->x + row * p->ldx, *w = p->w + column * p->ldw;
@@ -52,15 +60,34 @@ INLINE void row_tile(const Product *p, int64_t row, int64_t column, const int ro
             for (int i = 0; i < rows; i++) acc[i][j] += xs[i] * ws;
         }
     }
+#if LANES == 16
+    if (rows == 4 && columns == 6) {
+        Floats column_folds[6];
+#pragma GCC unroll 8
+        for (int j = 0; j < 6; j++) column_folds[j] = folds(acc[0][j], acc[1][j], acc[2][j], acc[3][j]);
+        Floats four = join(halve(column_folds[0], column_folds[1]), halve(column_folds[2], column_folds[3]));
+        Floats two = halve(column_folds[4], column_folds[5]);
+        two = join(two, two);
+        float fours[LANES], twos[LANES];
+        store(fours, four);
+        store(twos, two);
+#pragma GCC unroll 8
+        for (int i = 0; i < 4; i++) {
+            Four quarter;
+            memcpy(&quarter, fours + 4 * i, sizeof quarter);
+            put_four(p, row + i, column, quarter);
+            put(p, row + i, column + 4, twos[4 * i]);
+            put(p, row + i, column + 5, twos[4 * i + 1]);
+        }
+        return;
+    }
+#endif
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
         int j = 0;
 #pragma GCC unroll 8
-        for (; j + 4 <= columns; j += 4) {
-            Four four = sums(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]);
-#pragma GCC unroll 8
-            for (int l = 0; l < 4; l++) put(p, row + i, column + j + l, four[l]);
-        }
+        for (; j + 4 <= columns; j += 4)
+            put_four(p, row + i, column + j, sums(acc[i][j], acc[i][j + 1], acc[i][j + 2], acc[i][j + 3]));
 #pragma GCC unroll 8
         for (; j < columns; j++) put(p, row + i, column + j, sum(acc[i][j]));
     }
@@ -82,7 +109,10 @@ static void by_rows(const Product *p, int64_t rows, int64_t first, int64_t last)
     int64_t column = first;
     for (; column + TILE_COLUMNS <= last; column += TILE_COLUMNS) row_tiles(p, rows, column, TILE_COLUMNS);
 #if TILE_COLUMNS > 4
-    for (; column + 2 <= last; column += 2) row_tiles(p, rows, column, 2);
+    if (column + 4 <= last) {
+        row_tiles(p, rows, column, 4);
+        column += 4;
+    }
 #endif
     for (; column < last; column++) row_tiles(p, rows, column, 1);
 }

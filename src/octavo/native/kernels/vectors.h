@@ -103,6 +103,26 @@ INLINE float sum(Floats values) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
+#if LANES == 16
+/* Four vectors to one: its four quarters are theirs, each folded to four floats in the order of `fold`. */
+INLINE Floats folds(Floats a, Floats b, Floats c, Floats d) {
+    __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x44), _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xEE));
+    __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)c, (__m512)d, 0x44), _mm512_shuffle_f32x4((__m512)c, (__m512)d, 0xEE));
+    return (Floats)_mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+}
+
+/* In each quarter: first and third, second and fourth of x, then of y, added: x02 y02 x13 y13. */
+INLINE Floats halve(Floats x, Floats y) {
+    return (Floats)_mm512_add_ps(_mm512_unpacklo_ps((__m512)x, (__m512)y), _mm512_unpackhi_ps((__m512)x, (__m512)y));
+}
+
+/* In each quarter: the halves of what `halve` gave, added. */
+INLINE Floats join(Floats xy, Floats zw) {
+    return (Floats)_mm512_add_ps(
+        _mm512_shuffle_ps((__m512)xy, (__m512)zw, 0x44), _mm512_shuffle_ps((__m512)xy, (__m512)zw, 0xEE));
+}
+#endif
+
 INLINE float greatest(Floats values) {
     float most = values[0];
     for (int lane = 1; lane < LANES; lane++) most = values[lane] > most ? values[lane] : most;
