@@ -52,6 +52,8 @@ class Engine:
         self._end_V = np.zeros(self._vocabulary, bool)
         self._end_V[[token for token in tokenizer.end_ids if token < self._vocabulary]] = True
         self._ids = count()
+        self.tokens_drawn = 0
+        """Since it was made, by all sequences."""
 
     @property
     def has_work(self) -> bool:
@@ -200,6 +202,7 @@ class Engine:
         if allowed_BV is not logits_BV:
             logprobs_B = logits_BV.float().log_softmax(-1).gather(1, ids_B[:, None])[:, 0]
         ids = ids_B.cpu().numpy()
+        self.tokens_drawn += len(ids)
         for sequence, token in zip(sequences, ids, strict=True):
             if sequence.constraint is not None:
                 sequence.constraint.advance(int(token))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
@@ -60,13 +60,17 @@ class State(Collector):
     def collect(self) -> Iterable[Metric]:
         rows = GaugeMetricFamily("octavo_rows", "Sequences that run or wait", labels=["model"])
         free = GaugeMetricFamily("octavo_free_slots", "Rows that no sequence uses", labels=["model"])
+        drawn = CounterMetricFamily("octavo_drawn_tokens", "Tokens drawn since the model was loaded", labels=["model"])
+        kept = GaugeMetricFamily("octavo_prefix_cache_bytes", "Memory of prompts that are kept", labels=["model"])
         loaded = GaugeMetricFamily("octavo_model_loaded", "Whether the model is in memory", labels=["model"])
         for info in self._service.models():
             rows.add_metric([info.name], self._service.rows.get(info.name, 0))
             loaded.add_metric([info.name], info.state == "loaded")
         for model in self._service.loaded:
             free.add_metric([model.name], model.engine.free_slots)
-        return rows, free, loaded
+            drawn.add_metric([model.name], model.engine.tokens_drawn)
+            kept.add_metric([model.name], model.engine.prefix_cache_bytes)
+        return rows, free, drawn, kept, loaded
 
 
 def routes(service: Service) -> APIRouter:
