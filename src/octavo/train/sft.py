@@ -16,6 +16,7 @@ from octavo.optim.groups import build_optimizer
 from octavo.rundir import StageDir
 from octavo.text.tokenizer import Tokenizer
 from octavo.train.loop import fit
+from octavo.train.prefixes import share_prefixes
 from octavo.train.pretrain import balance_sum, next_token_loss
 from octavo.train.progress import Observer
 from octavo.train.reading import ReadingConfig, packed_loader
@@ -54,5 +55,7 @@ def sft(
 
 def sft_loss(config: SFTConfig, model: Transformer, batch: Batch, share_done: float) -> LossSum:
     """Cross-entropy of the tokens with weight, plus the balance of the experts."""
+    if model.config.moe is None:
+        batch = share_prefixes(batch)
     loss = next_token_loss(model, model(batch.inputs_BT, batch.positions_BT), batch)
     return replace(loss, balance_sum=balance_sum(model, config.balance_alpha))
