@@ -1,13 +1,20 @@
 """`octavo adapt` from outside, with a model of a minute's making: what it finds, runs, refuses and says."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from fake_server import Said, fake_server, reply
 from octavo.cli import exit_code_of
+from octavo.model.lora import merge_lora
 from octavo.recipe import parse_recipe
 from octavo.rundir import RunDir, read_jsonl
+from octavo.weights.hf import load_model
+from octavo.weights.lora import adapter_base, load_adapter
 
 BASE = """
 name: base
@@ -32,6 +39,9 @@ result: base
 """
 QUICK = ["--minutes", "0.2", "--threads", "1", "--set", "evaluation.problems=6", "--set", "evaluation.samples=1"]
 QUICK += ["--set", "text-before.text={paths: [other.txt]}", "--set", "text-after.text={paths: [other.txt]}"]
+
+
+SHORT = ["--set", "sft.loop.steps=2", "--set", "grpo.loop.steps=1", "--set", "grpo.rollouts.max_resamples=0"]
 
 
 def octavo(capsys, *arguments):
@@ -135,3 +145,103 @@ def test_worked_answers_then_reinforcement(capsys, model, here):
     code, out, _ = octavo(capsys, "run", "run/config.yaml", "--out", "run", "--dry-run")
     assert code == 0
     assert [line.split(": ")[1] for line in out.splitlines()] == ["keep"] * 8
+
+
+def test_adapters_lead_from_the_open_weights_to_the_result(capsys, model, here):
+    """Reinforcement trains those of fine-tuning further, so that the last one alone makes the model."""
+    lora = ["--lora", "--rank", "4"]
+    code, out, err = octavo(capsys, "adapt", model, "worked.jsonl", *QUICK, *SHORT, *lora, "--out", "run")
+    assert (code, err) == (0, "")
+    assert "The adapter, in peft's layout: run/grpo/adapter" in out
+    start, result = load_model(here / "run/start/model"), load_model(here / "run/grpo/model")
+    assert Path(adapter_base(here / "run/grpo/adapter")) == Path("run/start/model")
+    load_adapter(here / "run/grpo/adapter", start)
+    merge_lora(start)
+    for name, tensor in start.state_dict().items():
+        torch.testing.assert_close(tensor, result.state_dict()[name], rtol=0, atol=1e-6)
+
+
+def test_a_server_teaches_and_may_go_away(capsys, model, here, monkeypatch):
+    """What it said before it went is kept: the same command goes on from there."""
+    monkeypatch.setattr("octavo.tasks.server.exchange.asyncio.sleep", no_waiting)
+    with fake_server() as server:
+        teacher = ["--teacher", server.url, "--teacher-model", "big", "--method", "distill"]
+        quick = [*QUICK, "--set", "samples.problems=40", "--set", "samples.samples=1", "--set", "distill.loop.steps=2"]
+        command = ["adapt", model, "answers.jsonl", *quick, *teacher, "--out", "run"]
+        server.script = lambda number, body: Said("gone", 503) if number >= 20 else solved(body)
+        code, _, err = octavo(capsys, *command)
+        assert code == 3
+        assert "replies are kept, and the same command goes on from there" in err.splitlines()[-1]
+        asked = {json.dumps(body) for body in server.bodies[:16]}
+        server.script = lambda number, body: solved(body)
+        before = len(server.bodies)
+        assert octavo(capsys, *command)[0] == 0
+        assert not asked & {json.dumps(body) for body in server.bodies[before:]}
+    samples = read_jsonl(here / "run/samples/samples.jsonl")
+    assert len(samples) == 40
+    assert samples[0]["messages"][1]["content"].startswith("Let me see: it is ")
+
+
+def solved(body):
+    a, b = re.findall(r"\d+", body["messages"][-1]["content"])
+    return reply(f"Let me see: it is {int(a) + int(b)}")
+
+
+async def no_waiting(seconds):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "said"),
+    [
+        ([{"question": f"{n}?", "answer": "7"} for n in range(30)], [], "all 30 answers are '7'"),
+        ([{"question": f"{n}?", "answer": str(n)} for n in range(12)], [], "12 different questions are too few"),
+        (
+            [{"question": "a " * 300 + f"{n}", "answer": str(n)} for n in range(30)],
+            [],
+            "longer than the context of 256",
+        ),
+        ([{"question": f"{n}?", "anwser": str(n)} for n in range(30)], [], "did you mean answer?"),
+        (None, ["--verifier", "numerc"], "no verifier 'numerc' (did you mean numeric?)"),
+        (None, ["--verifier", "no.py:score"], "no such file no.py"),
+        (None, ["--verifier", "x*numeric"], "expected WEIGHT*VERIFIER, as 0.8*numeric, got 'x*numeric'"),
+        (None, ["--verifier", "{kind: numeric, tolerance: -1}"], "greater than or equal to 0"),
+        (None, ["--method", "distill"], "--method distill needs a --teacher"),
+        (None, ["--teacher", "x", "--method", "sft"], "--teacher goes with --method distill or on-policy, got sft"),
+        (None, ["--teacher", "http://127.0.0.1:1/v1"], "needs a --teacher-model"),
+        (None, ["--column", "question"], "expected ROLE=NAME"),
+        (None, ["--set", "grpo.loop.stepz=1"], "unknown key stages.grpo.loop.stepz (did you mean steps?)"),
+        (None, ["chain_sum"], "give either files or reasoning-gym tasks, not both"),
+        (None, ["--lora", "--rank", "0"], "--rank"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(capsys, model, here, rows, arguments, said):
+    write("mine.jsonl", rows or [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(30)])
+    code, out, err = octavo(capsys, "adapt", model, "mine.jsonl", *arguments, "--check")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_verifier_that_can_be_fooled_is_refused_before_anything_is_trained(capsys, model, here):
+    (here / "lax.py").write_text("def score(question, answer, gold):\n    return gold in answer\n")
+    code, _, err = octavo(capsys, "adapt", model, "answers.jsonl", *QUICK, "--verifier", "lax.py:score", "--out", "run")
+    assert code == 2
+    assert "the gold answer in a longer text must not score full" in err
+    assert "question '" in err
+    assert len(err.splitlines()) == 1
+    assert not (here / "run" / "start").exists()
+
+
+def test_worked_answers_alone_are_imitated(capsys, model, here):
+    code, out, err = octavo(capsys, "adapt", model, "chats.jsonl", *QUICK, "--set", "sft.loop.steps=2", "--out", "run")
+    assert (code, err) == (0, "")
+    assert "Method: sft, as there are worked answers, and nothing to check others by." in out
+    assert stages_of(here / "run") == ["start", "before", "text-before", "sft", "after", "text-after"]
+
+
+def test_a_generator_poses_problems_without_end(capsys, model, here):
+    code, out, _ = octavo(capsys, "adapt", model, "chain_sum:max_terms=2", "--check")
+    assert code == 0
+    assert "Questions: without end to train on" in out
+    assert "Method: sft on worked answers, then grpo" in out

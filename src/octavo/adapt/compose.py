@@ -243,7 +243,11 @@ def _teaching(wishes: Wishes, stages: Sequence[str], minutes: dict[str, float], 
     if stages == ("distill",):
         asked: dict[str, Any] = {"model": "teacher"}
         if server:
-            asked = {"teacher": {"url": wishes.teacher, "model": wishes.teacher_model or "default"}}
+            if wishes.teacher_model is None:
+                raise ConfigError(f"--teacher {wishes.teacher} needs a --teacher-model: what the server calls it")
+            asked = {"teacher": {"url": wishes.teacher, "model": wishes.teacher_model}}
+            if wishes.teacher_key is not None:
+                asked["teacher"]["key_env"] = wishes.teacher_key
         made["samples"] = {
             "kind": "sample",
             **asked,

@@ -36,6 +36,8 @@ class Wishes:
     """A MODEL, or the address of a server."""
     teacher_model: str | None = None
     """What the server calls the model."""
+    teacher_key: str | None = None
+    """Environment variable with the server's key."""
     held_out: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
     language: str = "en"

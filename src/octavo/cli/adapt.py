@@ -33,6 +33,9 @@ def adapt(
         typer.Option(metavar="MODEL|URL", help="Learn from this model or OpenAI-compatible server."),
     ] = None,
     teacher_model: Annotated[str | None, typer.Option(help="What the server calls its model.")] = None,
+    teacher_key: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Environment variable that holds the server's key.")
+    ] = None,
     held_out: Annotated[
         list[Path] | None, typer.Option("--held-out", help="Measure by this file. Default: a fifth of DATA.")
     ] = None,
@@ -81,6 +84,7 @@ def adapt(
         lora={"rank": rank, "alpha": alpha or 2.0 * rank} if lora else None,
         teacher=teacher,
         teacher_model=teacher_model,
+        teacher_key=teacher_key,
         held_out=tuple(map(str, held_out or ())),
         columns=parse_columns(column or []),
         language=language,
