@@ -23,7 +23,7 @@ _EPOCHS = 4
 _STEP_TOKENS = 1024
 _ROLLOUT_PROMPTS = 8
 _SAMPLES = 8
-_RATES = {"sft": (1e-4, 1e-3), "grpo": (1e-5, 1e-4)}
+_RATES = {"sft": (3e-4, 1e-3), "grpo": (1e-5, 1e-4)}
 """Peak learning rates: of all weights, of adapters."""
 
 
