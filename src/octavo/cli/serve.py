@@ -40,6 +40,9 @@ def serve(
     deadline: Annotated[float, typer.Option(min=1.0, help="Seconds after which a request is given up.")] = 600.0,
     runs: Annotated[Path, typer.Option(help="Folder with runs, for the page at /runs.")] = Path("runs"),
     quantize: Quantize = None,
+    save_rows: Annotated[
+        Path | None, typer.Option(help="JSONL file for answers kept on the chat page, as octavo adapt reads them.")
+    ] = None,
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
@@ -68,5 +71,6 @@ def serve(
         origins=tuple(allow_origin or ()),
         hosts=tuple(allow_host or ()),
         runs=str(runs),
+        save_rows=None if save_rows is None else str(save_rows),
     )
     run(served_models(models or []), service, config)

@@ -42,7 +42,7 @@ def create_app(service: Service, config: ServeConfig) -> FastAPI:
     app.include_router(metrics.routes(service))
     app.include_router(login.routes(config))
     if config.pages:
-        pages.mount(app, config)
+        pages.mount(app, service, config)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OctavoError, _refused)

@@ -58,3 +58,5 @@ class ServeConfig(Config):
     """Serve the pages for people."""
     runs: str = "runs"
     """Folder below which the page of /runs looks for run folders."""
+    save_rows: str | None = None
+    """File to which the chat page appends answers that were kept, as rows to learn from; None: no such button."""

@@ -43,6 +43,8 @@ def run(paths: Mapping[str, Path], service: ServiceConfig, config: ServeConfig) 
     print(f"Serving {', '.join(paths) or 'no model'} at http://{shown}:{port}. Ctrl-C stops.", flush=True)
     if paths:
         print(f"Programs that speak OpenAI's API: base URL http://{shown}:{port}/v1", flush=True)
+    if config.pages and paths:
+        print(f"To talk to it in a browser: http://{shown}:{port}", flush=True)
     if config.pages:
         print(f"The window on training, over {config.runs}: http://{shown}:{port}/runs", flush=True)
     try:

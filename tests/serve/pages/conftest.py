@@ -33,6 +33,10 @@ def open_window(chromium, troubles) -> Iterator[Callable]:
     silent, and it must have asked nobody but the server."""
     windows = []
 
+    def failed(request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # as when somebody stops a reply, or leaves the page
+            troubles.append(f"failed: {request.url}: {request.failure}")
+
     def open_at(address: str, size: dict = DESKTOP, language: str = "en", scheme: str = "light"):
         host = "/".join(address.split("/", 3)[:3])
         context = chromium.new_context(viewport=size, locale=language, color_scheme=scheme)
@@ -42,7 +46,7 @@ def open_window(chromium, troubles) -> Iterator[Callable]:
         page.on("console", lambda message: troubles.append(f"console: {message.type}: {message.text}"))
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("request", lambda request: request.url.startswith(host) or troubles.append(f"asked {request.url}"))
-        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}: {request.failure}"))
+        page.on("requestfailed", failed)
         page.goto(address)
         return page
 

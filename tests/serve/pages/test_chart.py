@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.serve.pages.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw, figure, nice_numbers
@@ -38,6 +38,7 @@ def test_what_counts_from_zero_shows_zero():
     assert draw(chart((1, 0.5), (2, 1.5), scale="share")).y[1] > 1.5
 
 
+@settings(max_examples=50)
 @given(POINTS, st.sampled_from(["free", "from_zero", "share"]))
 def test_every_curve_stays_inside_its_frame(points, scale):
     drawn = draw(chart(*sorted(points), scale=scale))

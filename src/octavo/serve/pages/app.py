@@ -6,13 +6,13 @@ from fastapi import FastAPI
 
 from octavo.serve.config import ServeConfig
 from octavo.serve.guard import Guard
-from octavo.serve.pages import mount
+from octavo.serve.pages import mount_window
 
 
 def window_app(root: Path) -> FastAPI:
     """The pages of /runs over the run folders under `root`, for a browser on this machine."""
     config = ServeConfig(runs=str(root))
     app = FastAPI(title="Octavo", openapi_url=None)
-    mount(app, config)
+    mount_window(app, config)
     app.add_middleware(Guard, config=config)
     return app
