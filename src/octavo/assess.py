@@ -98,7 +98,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
         highlight=False,
     )
     if evaluation.overall.failed_gradings:
-        console.print(f"{evaluation.overall.failed_gradings} samples could not be graded and are left out.")
+        first = next(failure for record in evaluation.records for failure in record.failures)
+        failed = f"{evaluation.overall.failed_gradings} samples could not be graded and are left out"
+        console.print(f"{failed}; the first: {first}", highlight=False, markup=False)
 
 
 def _cells(scores: Scores) -> tuple[str, ...]:

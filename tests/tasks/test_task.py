@@ -78,6 +78,21 @@ def test_mixture_grades_with_the_task_that_asked():
     assert mixed.grade(problem, "1").correct
 
 
+def test_a_mixture_tells_the_first_failure_of_each_task():
+    told = []
+    mixed = TaskMixture([Fake("a", 1.0), Fake("b", 1.0)], tell=told.append)
+    first, second = (mixed.problem("train", 0, index) for index in range(2))
+    mixed.grade_all([(first, "1"), (second, None)])
+    assert told == []
+    mixed.grade_all([(first, "1"), (first, "raise"), (second, "raise")])
+    mixed.grade(first, "raise")
+    assert [text.partition("(")[2].partition(")")[0] for text in told] == [
+        "a: ValueError: cannot read it",
+        "b: ValueError: cannot read it",
+    ]
+    assert "mend the verifier of a" in told[0]
+
+
 def test_impossible_mixtures_say_what_to_change():
     with pytest.raises(ConfigError, match="two tasks are named 'a'; give one of them another `label`"):
         TaskMixture([Fake("a", 1.0), Fake("a", 1.0)])

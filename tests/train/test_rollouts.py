@@ -77,6 +77,13 @@ def test_what_no_verifier_could_score_is_masked_and_counted(tmp_path):
     assert stream.metrics()["reward"] == 0.5
 
 
+def test_the_log_says_why_an_answer_could_not_be_graded(tmp_path):
+    failing = Scripted(lambda request: [(23, 0), (1, 0), (2, 0), (2, 0)])
+    next(rollout_stream(stage_dir(tmp_path), rollout_config(), completer=failing))
+    row = read_jsonl(stage_dir(tmp_path).rollouts)[0]
+    assert (row["status"], row["detail"]) == ("error", "23")
+
+
 def test_the_overlong_penalty_is_linear(tmp_path):
     lengths = [(1,) * 6, (1,) * 8, (1,) * 9, (1,) * 10]
     config = rollout_config(
@@ -126,7 +133,7 @@ def test_rollouts_are_logged_with_the_step_that_learns_from_them(tmp_path):
     assert [row["step"] for row in rows] == [1, 1, 2, 2]
     assert rows[0] | {"completion": ""} == {
         "step": 1, "problem": "train-0-0", "task": "even", "question": "0", "gold": "even", "completion": "",
-        "tokens": 2, "finish_reason": "stop", "status": "ok", "reward": 1.0, "rewards": {"accuracy": 1.0},
+        "tokens": 2, "finish_reason": "stop", "status": "ok", "detail": "", "reward": 1.0, "rewards": {"accuracy": 1.0},
         "advantage": 1.0, "group_rewards": [1.0, 0.0, 1.0, 0.0],
     }  # fmt: skip
 

@@ -9,7 +9,6 @@ from octavo.stages.cost import Cost, generation_cost
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
 from octavo.stages.watched import WatchedEngine
 from octavo.storage import read_json, write_json
-from octavo.tasks.build import build_mixture
 
 
 class EvalStage(Stage):
@@ -36,7 +35,7 @@ class EvalStage(Stage):
         )
 
     def run(self, workshop: Workshop) -> Cost:
-        mixture = build_mixture(list(workshop.tasks.values()))
+        mixture = workshop.mixture()
         if self.model is None:
             write_json(workshop.folder.evaluation, guess_baseline(mixture, workshop.evaluation).dump())
             return Cost()

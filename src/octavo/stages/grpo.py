@@ -9,7 +9,6 @@ from octavo.stages.learner import open_learner
 from octavo.stages.reward_watch import RewardWatch
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop
 from octavo.stages.trained import TrainedConfig
-from octavo.tasks.build import build_mixture
 from octavo.train.grpo import GRPOConfig, grpo
 
 
@@ -30,7 +29,7 @@ class GRPOStage(GRPOConfig, TrainedConfig, Stage):
 
     def run(self, workshop: Workshop) -> Cost:
         learner = open_learner(workshop, self.lora)
-        mixture = build_mixture(list(workshop.tasks.values()))
+        mixture = workshop.mixture()
         completer = learner.completer(workshop)
         result = grpo(
             learner.model,

@@ -6,7 +6,6 @@ from octavo.stages.cost import Cost, generation_cost, training_cost
 from octavo.stages.learner import open_learner
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load_teacher
 from octavo.stages.trained import TrainedConfig
-from octavo.tasks.build import build_mixture
 from octavo.tasks.types import Problem
 from octavo.train.on_policy_distill import OnPolicyDistillConfig, distill_on_policy
 
@@ -31,7 +30,7 @@ class OnPolicyDistillStage(OnPolicyDistillConfig, TrainedConfig, Stage):
         def encode(problem: Problem) -> tuple[int, ...]:
             return workshop.asking.prompt(tokenizer, problem)
 
-        mixture, completer = build_mixture(list(workshop.tasks.values())), learner.completer(workshop)
+        mixture, completer = workshop.mixture(), learner.completer(workshop)
         result = distill_on_policy(
             student,
             teacher,

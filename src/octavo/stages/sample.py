@@ -16,7 +16,6 @@ from octavo.stages.cost import Cost, generation_cost
 from octavo.stages.rejection import RejectionConfig, chunks, draw
 from octavo.stages.stage import MODEL_KINDS, Stage, Workshop, load
 from octavo.stages.teacher import ModelTeacher
-from octavo.tasks.build import build_mixture
 from octavo.tasks.server import ServerConfig, ServerTeacher
 from octavo.tasks.types import Teacher
 
@@ -50,7 +49,7 @@ class SampleStage(RejectionConfig, Stage):
         Replies of a server are kept one by one, in state/replies.jsonl.
         """
         teacher, model_config = self._teacher(workshop)
-        mixture = build_mixture(list(workshop.tasks.values()))
+        mixture = workshop.mixture()
         path = workshop.folder.state / "drawn.jsonl"
         drawn = read_jsonl(path)
         rest = draw(self, mixture, teacher, workshop.seed, len(drawn), workshop.asking)

@@ -8,7 +8,6 @@ from pydantic import Field
 from octavo.stages.cost import Cost
 from octavo.stages.stage import Stage, Workshop
 from octavo.storage import write_json
-from octavo.tasks.build import build_mixture
 from octavo.tasks.self_test import SelfTestReport, require_sound, self_test
 from octavo.tasks.task import Task
 from octavo.tasks.types import Problem
@@ -26,7 +25,7 @@ class SelfTestStage(Stage):
     def run(self, workshop: Workshop) -> Cost:
         """Writes self_test.json. Raises GradingError with the example that broke a verifier."""
         reports = []
-        for task in build_mixture(list(workshop.tasks.values())).tasks:
+        for task in workshop.mixture().tasks:
             report = try_out(task, self.problems, workshop.seed)
             record = dict(task.record()) if isinstance(task, VerifiedTask) else {}
             reports.append({**asdict(report), "verifier": record})

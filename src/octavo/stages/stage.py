@@ -16,7 +16,8 @@ from octavo.stages.corpora import Corpus, corpus_files
 from octavo.stages.cost import Cost
 from octavo.stages.meter import Meter
 from octavo.tasks.asking import AskingConfig
-from octavo.tasks.build import TaskConfig
+from octavo.tasks.build import TaskConfig, build_mixture
+from octavo.tasks.task import TaskMixture
 from octavo.text.tokenizer import Tokenizer
 from octavo.weights.hf import load_model, load_tokenizer
 from octavo.world import World
@@ -40,6 +41,10 @@ class Workshop:
     world: World
     meter: Meter
     display: Display
+
+    def mixture(self) -> TaskMixture:
+        """The recipe's tasks, mixed; what cannot be graded is noted."""
+        return build_mixture(list(self.tasks.values()), self.display.note)
 
 
 class Stage(Config):

@@ -9,7 +9,6 @@ from octavo.model.lora import LoraConfig
 from octavo.stages.learner import Learner
 from octavo.stages.stage import Workshop
 from octavo.stages.validation import ValidationConfig, validation
-from octavo.tasks.build import build_mixture
 from octavo.tasks.task import TaskMixture
 from octavo.tasks.types import Completer
 from octavo.train.types import HeldOut, LoopConfig
@@ -42,7 +41,7 @@ class TrainedConfig(Config):
             return None
         return validation(
             self.validation,
-            mixture or build_mixture(list(workshop.tasks.values())),
+            mixture or workshop.mixture(),
             completer or learner.completer(workshop),
             learner.tokenizer,
             workshop.seed,

@@ -1,6 +1,6 @@
 """From configs to tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -29,7 +29,7 @@ def build_task(config: TaskConfig, pool: WorkerPool | None = None) -> Task:
             return QuestionsTask(config, pool)
 
 
-def build_mixture(configs: Sequence[TaskConfig]) -> TaskMixture:
-    """Build tasks and mix them by their weights. They share their worker processes."""
+def build_mixture(configs: Sequence[TaskConfig], tell: Callable[[str], None] | None = None) -> TaskMixture:
+    """Build tasks and mix them by their weights. They share their worker processes. `tell`: see TaskMixture."""
     pool = WorkerPool()
-    return TaskMixture([build_task(config, pool) for config in configs], [config.weight for config in configs])
+    return TaskMixture([build_task(config, pool) for config in configs], [config.weight for config in configs], tell)

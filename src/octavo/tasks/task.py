@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from octavo.errors import ConfigError
 from octavo.tasks import answers
@@ -63,7 +63,13 @@ class TaskMixture:
     repeats problems.
     """
 
-    def __init__(self, tasks: Sequence[Task], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        weights: Sequence[float] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """`tell` is given a sentence when an answer cannot be graded, once a task."""
         weights = [1.0] * len(tasks) if weights is None else list(weights)
         if not tasks or len(tasks) != len(weights):
             raise ConfigError(
@@ -72,6 +78,7 @@ class TaskMixture:
         if any(not (weight > 0 and math.isfinite(weight)) for weight in weights):
             raise ConfigError(f"tasks: got weights {weights}, expected positive numbers")
         self.tasks = tuple(tasks)
+        self._tell, self._told = tell, set[str]()
         self._by_name = {task.name: task for task in tasks}
         if len(self._by_name) < len(tasks):
             names = [task.name for task in tasks]
@@ -99,15 +106,27 @@ class TaskMixture:
 
     def grade(self, problem: Problem, answer: str | None) -> Grade:
         """Grade with the task that posed the problem."""
-        return self.task_of(problem).grade(problem, answer)
+        return self._watched(problem.task, [self.task_of(problem).grade(problem, answer)])[0]
 
     def grade_all(self, attempts: Sequence[tuple[Problem, str | None]]) -> list[Grade]:
         """Grade each answer with the task that posed its problem; in order."""
         graded = {}
         for task in self.tasks:
             places = [place for place, (problem, _) in enumerate(attempts) if problem.task == task.name]
-            graded.update(zip(places, task.grade_all([attempts[place] for place in places]), strict=True))
+            grades = task.grade_all([attempts[place] for place in places])
+            graded.update(zip(places, self._watched(task.name, grades), strict=True))
         return [graded[place] for place in range(len(attempts))]
+
+    def _watched(self, task: str, grades: list[Grade]) -> list[Grade]:
+        """The grades as they are; a verifier's first failure is told."""
+        failed = next((grade for grade in grades if not grade.scored), None)
+        if failed is not None and self._tell is not None and task not in self._told:
+            self._told.add(task)
+            self._tell(
+                f"warning: an answer could not be graded ({failed.detail}). Such answers count neither as right nor as "
+                f"wrong; if there are many, mend the verifier of {task}."
+            )
+        return grades
 
     def _deal(self, index: int) -> tuple[Task, int]:
         """Whose turn it is, and which of that task's problems."""

@@ -235,6 +235,7 @@ def _row(step: int, group: Group) -> dict[str, Any]:
         "tokens": len(rollout.completion.ids),
         "finish_reason": rollout.completion.finish_reason,
         "status": str(rollout.grade.status),
+        "detail": rollout.grade.detail,
         "reward": rollout.reward,
         "rewards": dict(rollout.rewards),
         "advantage": group.advantages[0],
