@@ -67,7 +67,7 @@ class Tally:
     errors: list[str] = field(default_factory=list)
 
     def row(self, name: str, seconds: float) -> dict:
-        first = sorted(self.first_seconds) or [float("nan")]
+        first = sorted(self.first_seconds)
         return {
             "name": name,
             "done": self.done,
@@ -75,8 +75,8 @@ class Tally:
             "failed": self.failed,
             "errors": sorted(set(self.errors))[:3],
             "tokens_per_second": round(self.tokens / seconds, 1),
-            "first_token_p50_seconds": round(statistics.median(first), 3),
-            "first_token_p99_seconds": round(first[min(len(first) - 1, int(len(first) * 0.99))], 3),
+            "first_token_p50_seconds": round(statistics.median(first), 3) if first else None,
+            "first_token_p99_seconds": round(first[int((len(first) - 1) * 0.99)], 3) if first else None,
         }
 
 
@@ -150,7 +150,7 @@ def started(command: list[str], url: str | None):
             if not line:
                 sys.exit(f"the server did not start: {''.join(lines)}")
             lines.append(line)
-            if found := re.search(r"at (http://\S+)", line):
+            if found := re.search(r"at (http://\S+:\d+)", line):
                 url = found[1]
         if process.stdout is not None:  # nobody reads what it says later
             threading.Thread(target=process.stdout.read, daemon=True).start()
