@@ -79,6 +79,15 @@ def test_threads_are_known_once_torch_is_loaded():
     assert machine_description()["threads"] == torch.get_num_threads()
 
 
+def test_the_machine_says_with_which_kernels_it_computed(monkeypatch):
+    from octavo import native
+
+    status = native.status()
+    assert machine_description()["kernels"] == (status.why if status.used else "not used")
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert machine_description()["kernels"] == "not used"
+
+
 def test_the_time_is_utc():
     moment = datetime.fromisoformat(now())
     assert moment.tzinfo == UTC

@@ -58,6 +58,7 @@ def machine_description() -> dict[str, str | int | float]:
     """The machine as far as results and costs depend on it."""
     torch = sys.modules.get("torch")  # if it is not loaded, nothing was computed
     return {
+        "kernels": _kernels() if torch else "not used",
         "cpu": _cpu_name(),
         "physical_cores": psutil.cpu_count(logical=False) or 0,
         "logical_cores": psutil.cpu_count(logical=True) or 0,
@@ -66,6 +67,14 @@ def machine_description() -> dict[str, str | int | float]:
         "python": platform.python_version(),
         "threads": torch.get_num_threads() if torch else 0,
     }
+
+
+def _kernels() -> str:
+    """What the native kernels were made with: they round as torch does not. Why there are none may name a path."""
+    from octavo import native
+
+    status = native.status()
+    return status.why if status.used else "not used"
 
 
 def now() -> str:
