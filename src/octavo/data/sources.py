@@ -139,4 +139,5 @@ def _to_bytes(document: Document) -> bytes:
 def _from_bytes(data: bytes) -> Document:
     if data[:1] == b"t":
         return Document(text=data[1:].decode())
-    return Document(messages=tuple(Message(**message) for message in json.loads(data[1:])))
+    messages = json.loads(data[1:])
+    return Document(messages=tuple(Message(**{**each, "tool_calls": tuple(each["tool_calls"])}) for each in messages))
