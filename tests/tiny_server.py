@@ -80,7 +80,8 @@ def serving(paths: dict[str, Path], service: ServiceConfig | None = None, config
     app = create_app(built, config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        options = {"log_level": "error", "lifespan": "on", "timeout_graceful_shutdown": 2}
+        server = uvicorn.Server(uvicorn.Config(app, **options))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
         while not server.started:
