@@ -1,5 +1,7 @@
 import functools
 import math
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -267,7 +269,9 @@ class SlowStream(RandomStream):
     def __init__(self, monkeypatch, seconds) -> None:
         super().__init__()
         self.now, self.seconds = 0.0, seconds
-        monkeypatch.setattr("octavo.train.loop.time.monotonic", lambda: self.now)
+        # The loop's own view of the module: the clock itself is shared with the event loops of running servers.
+        clock = SimpleNamespace(monotonic=lambda: self.now, perf_counter=time.perf_counter)
+        monkeypatch.setattr("octavo.train.loop.time", clock)
 
     def __next__(self):
         self.now += self.seconds
