@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 
 from octavo.errors import ConfigError
+from octavo.tasks.asking import AskingConfig
 from octavo.tasks.build import build_mixture
 from octavo.tasks.source import SolutionSource, SolutionSourceConfig
 from octavo.text.chat_template import ChatTemplate
@@ -42,6 +43,22 @@ def test_a_document_is_a_function_of_its_index():
 def test_documents_differ_by_index_and_seed():
     texts = [str(source(seed=seed).document(i)) for seed in (0, 1) for i in range(100)]
     assert len(set(texts)) > 190
+
+
+@pytest.mark.parametrize("reading", ["tags", "boxed", "last_number", "reply"])
+@pytest.mark.parametrize("style", ["steps", "direct"])
+def test_conversations_are_written_as_their_answers_are_read(reading, style):
+    asking = AskingConfig(reading=reading)
+    config = SolutionSourceConfig.parse(
+        BASE | {"conversation_share": 1.0, "styles": {style: 1}, "asking": {"reading": reading}}
+    )
+    written, problems = SolutionSource(config), build_mixture(config.tasks)
+    for index in range(40):
+        asked, reply = written.document(index).messages
+        assert asked.role == "user"
+        assert asking.answer(reply.content) == problems.problem("train", config.seed, index).answer
+        assert (reply.reasoning is None) == (reading in ("boxed", "last_number"))
+        assert ("<answer>" in reply.content) == (reading == "tags")
 
 
 def test_conversations_hold_reasoning_and_answer_apart():

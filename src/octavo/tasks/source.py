@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Generic, TypeVar
 
@@ -78,7 +78,7 @@ class SolutionSource:
         problem = self._tasks.problem("train", self._config.seed, index)
         rng = random.Random(derive_seed(self._config.seed, "solution", index))
         if rng.random() < self._config.conversation_share:
-            return _conversation(self._config.asking.messages(problem), self._write(problem, rng))
+            return _conversation(self._config.asking, problem, self._write(problem, rng))
         if self._config.page_problems == 1:
             return _plain(problem, self._write(problem, rng), rng)
         return self._page(index, rng)
@@ -110,9 +110,17 @@ class _Draw(Generic[Name]):
         return self._names[bisect.bisect_right(self._cumulative, rng.random() * self._cumulative[-1])]
 
 
-def _conversation(asked: Sequence[Message], solution: Solution) -> Document:
-    reply = Message("assistant", f"{ANSWER}{solution.answer}{END_ANSWER}", reasoning=solution.reasoning)
-    return Document(messages=(*asked, reply))
+def _conversation(asking: AskingConfig, problem: Problem, solution: Solution) -> Document:
+    """Tags where the answer is read between them; else as models talk that know of none, and in fewer tokens."""
+    if asking.reading in ("boxed", "last_number"):
+        said = solution.reasoning
+        if asking.answer(said) != solution.answer:
+            said = f"{said} {asking.written(solution.answer)}".lstrip()
+        reply = Message("assistant", said)
+    else:
+        answer = solution.answer if asking.reading == "reply" else f"{ANSWER}{solution.answer}{END_ANSWER}"
+        reply = Message("assistant", answer, reasoning=solution.reasoning)
+    return Document(messages=(*asking.messages(problem), reply))
 
 
 def _plain(problem: Problem, solution: Solution, rng: random.Random) -> Document:
