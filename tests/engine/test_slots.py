@@ -78,7 +78,16 @@ def test_growing_keeps_the_rows_and_never_passes_the_bounds(slots):
 
 
 def test_memory_is_allocated_once(toy, slots):
-    slots.clear()
+    for row in reversed(range(slots.used)):
+        slots.leave(row)
     assert slots.free == 5
     toy.new_cache = None  # any further allocation would raise
     slots.reserve(3, 12)
+
+
+def test_cleared_it_keeps_no_cache(toy, slots):
+    slots.clear()
+    assert slots.free == 5
+    toy.new_cache = None
+    with pytest.raises(TypeError):
+        slots.reserve(3, 12)

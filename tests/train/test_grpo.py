@@ -3,13 +3,15 @@ import functools
 
 import pytest
 import torch
-from tiny_rl import rollout_config, rollout_stream
+from tiny_rl import NaiveCompleter, rollout_config, rollout_stream
 from tiny_training import DENSE, SPARSE, losses, same_weights, stage_dir, tiny_model, tiny_optimizer
 
 from octavo.losses.policy import PolicyConfig
+from octavo.model.quantize import quantized
+from octavo.optim.groups import OptimizerConfig
 from octavo.optim.schedule import ScheduleConfig
 from octavo.rundir import read_jsonl
-from octavo.train.grpo import grpo_loss
+from octavo.train.grpo import GRPOConfig, grpo_loss
 from octavo.train.loop import fit
 from octavo.train.progress import Silent
 from octavo.train.samples import completions_in, with_reference
@@ -17,11 +19,31 @@ from octavo.train.types import LoopConfig
 from octavo.world import World
 
 
-def run(path, config=DENSE, steps=4, policy=None, observer=None, learning_rate=1e-2, loop=None, **rollouts):
+class RoundedCompleter:
+    """Draws from a rounded copy of the model as it is at each call."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def complete(self, requests):
+        return NaiveCompleter(quantized(self.model, "int8")).complete(requests)
+
+
+def run(
+    path,
+    config=DENSE,
+    steps=4,
+    policy=None,
+    observer=None,
+    learning_rate=1e-2,
+    loop=None,
+    completer=NaiveCompleter,
+    **rollouts,
+):
     policy = policy or PolicyConfig()
     model = tiny_model(config)
     stage = stage_dir(path)
-    stream = rollout_stream(stage, rollout_config(**rollouts), model, kind=policy.kind)
+    stream = rollout_stream(stage, rollout_config(**rollouts), model, kind=policy.kind, completer=completer(model))
     options = {"checkpoint_every_seconds": None, "schedule": ScheduleConfig(kind="constant")} | (loop or {})
     fit(
         model,
@@ -43,6 +65,36 @@ def test_learns_what_is_rewarded(tmp_path):
     rewards = [row["reward"] for row in read_jsonl(stage.metrics)]
     assert sum(rewards[:3]) / 3 < 0.65
     assert sum(rewards[-3:]) / 3 > 0.85
+
+
+def test_learns_from_what_a_rounded_copy_drew(tmp_path):
+    _, stage = run(
+        tmp_path,
+        steps=20,
+        policy=PolicyConfig(importance_cap=2.0),
+        completer=RoundedCompleter,
+        prompts_per_rollout=6,
+        samples_per_prompt=8,
+        max_completion_tokens=1,
+    )
+    rows = read_jsonl(stage.metrics)
+    assert sum(row["reward"] for row in rows[:3]) / 3 < 0.65
+    assert sum(row["reward"] for row in rows[-3:]) / 3 > 0.85
+    ratios = [row["ratio_max"] for row in rows if "ratio_max" in row]
+    assert len(ratios) > 10
+    assert all(1.0001 < ratio < 1.5 for ratio in ratios)
+
+
+def test_a_rounded_sampler_needs_a_correction():
+    parts = {
+        "loop": LoopConfig(steps=1),
+        "optimizer": OptimizerConfig(learning_rate=1e-3),
+        "rollouts": rollout_config(),
+        "sampler_weights": "int8",
+    }
+    with pytest.raises(ValueError, match=r"sampler_weights int8 needs policy\.importance_cap, as 2"):
+        GRPOConfig(**parts)
+    assert GRPOConfig(**parts, policy=PolicyConfig(importance_cap=2.0)).sampler_weights == "int8"
 
 
 def test_on_policy_the_ratio_is_one_and_the_loss_zero(tmp_path):

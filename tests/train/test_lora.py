@@ -3,7 +3,7 @@
 import pytest
 import torch
 from test_loop import LOSS
-from tiny_text import sparse_config, tokenizer
+from tiny_text import dense_config, sparse_config, tokenizer
 from tiny_training import SPARSE, RandomStream, losses, same_weights, stage_dir, tiny_model, tiny_optimizer
 
 from octavo.checkpoint import load_latest
@@ -11,8 +11,10 @@ from octavo.data.batch import Batch
 from octavo.engine.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.folded import FoldedCompleter
+from octavo.engine.rounded import RoundedCompleter
 from octavo.losses.logprobs import token_logprobs
 from octavo.model.lora import LoraConfig, adapters, add_lora, drop_lora, merge_lora
+from octavo.model.quantize import quantize
 from octavo.tasks.types import CompletionRequest, SamplingParams
 from octavo.train.learned import learned_state, load_learned
 from octavo.train.loop import fit
@@ -122,6 +124,33 @@ def test_samples_come_from_the_weights_that_are_trained(fold):
     assert drawn[0] != drawn[1]
     merge_lora(model)
     torch.testing.assert_close(learner_logprobs(model, batch), behaviour(batch), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [dense_config(), sparse_config()], ids=["dense", "sparse"])
+def test_rounded_samples_are_those_of_the_merged_and_rounded_model(config):
+    """They are drawn beside the learner, which stays as it is, bit for bit."""
+    model = tiny_model(config)
+    add_lora(model, LORA)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    before = {name: (tensor.clone(), tensor.requires_grad) for name, tensor in model.state_dict(keep_vars=True).items()}
+    bounds = EngineConfig(max_rows=8, max_tokens=64)
+    request = CompletionRequest(tuple(tokenizer().encode("3 plus 4")), SamplingParams(max_tokens=12, seed=3), samples=4)
+    (found,) = RoundedCompleter(model, tokenizer(), bounds).complete([request])
+    after = model.state_dict(keep_vars=True)
+    assert all(torch.equal(after[name], tensor) for name, (tensor, _) in before.items())
+    assert all(after[name].requires_grad is wanted for name, (_, wanted) in before.items())
+    assert model.training
+    merge_lora(model)
+    (exact,) = Engine(model, tokenizer(), bounds).complete([request])
+    quantize(model, "int8")
+    (expected,) = Engine(model, tokenizer(), bounds).complete([request])
+    assert [completion.ids for completion in found] == [completion.ids for completion in expected]
+    logprobs, rounded = (torch.tensor([each.logprobs for each in group]) for group in (found, expected))
+    torch.testing.assert_close(logprobs, rounded, rtol=0, atol=1e-5)
+    assert [completion.logprobs for completion in exact] != [completion.logprobs for completion in found]
 
 
 def learner_logprobs(model, batch: Batch) -> torch.Tensor:

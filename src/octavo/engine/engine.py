@@ -33,7 +33,8 @@ from octavo.text.tokenizer import Tokenizer
 
 
 class Engine:
-    """Serves a model, whose weights may change between calls of `complete`; cache memory is kept and reused."""
+    """Serves a model, whose weights may change between calls of `complete`. While it has work, cache memory is reused;
+    when `complete` ends it is given back: a trainer has another use for it."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
         """Raises ConfigError where the config asks for longer sequences than the model can read."""
@@ -147,7 +148,7 @@ class Engine:
         return [[samples[index] for index in range(len(samples))] for samples in completions.values()]
 
     def clear(self) -> None:
-        """Drop all that runs and waits, without events."""
+        """Drop all that runs and waits, without events, and the memory of the cache."""
         self._scheduler.clear()
         self._slots.clear()
 

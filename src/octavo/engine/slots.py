@@ -169,9 +169,9 @@ class Slots:
         self._view = None
 
     def clear(self) -> None:
-        """Free all rows; the cache memory stays for the next."""
+        """Free all rows, and the memory of the cache."""
         self.sequences.clear()
-        self._view = None
+        self._cache = self._view = None
 
 
 def _power_of_two(number: int) -> int:

@@ -68,7 +68,7 @@ def wrap(model: Transformer, paths: list[str], config: LoraConfig) -> None:
     scale = config.alpha / config.rank
     for path in paths:
         module = model.get_submodule(path)
-        _replace(model, path, _LAYERS[type(module)](module, config.rank, scale, config.dropout))
+        replace_module(model, path, _LAYERS[type(module)](module, config.rank, scale, config.dropout))
 
 
 def merge_lora(model: Transformer) -> None:
@@ -84,7 +84,7 @@ def merge_lora(model: Transformer) -> None:
 def drop_lora(model: Transformer) -> None:
     """Take the adapters off, in place: the model as it was before `add_lora`."""
     for path, adapter in adapters(model).items():
-        _replace(model, path, adapter.base)
+        replace_module(model, path, adapter.base)
     model.requires_grad_(True)
 
 
@@ -116,6 +116,12 @@ def adapters(model: nn.Module) -> dict[str, LoraMatrix | LoraExperts]:
     return {path: module for path, module in model.named_modules() if isinstance(module, LoraMatrix | LoraExperts)}
 
 
+def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Put another module at `path`."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
 def _places(model: Transformer, target: Target) -> Iterator[str]:
     for path, module in model.layers.named_modules(prefix="layers"):
         match target:
@@ -127,8 +133,3 @@ def _places(model: Transformer, target: Target) -> Iterator[str]:
                 fits = isinstance(module, Router)
         if fits:
             yield path
-
-
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)

@@ -3,6 +3,7 @@
 Shapes: `R` tokens, `Q` token-expert pairs sorted by expert, `D` width, `F` hidden width, `E` experts, `r` rank.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 
@@ -51,6 +52,13 @@ class Adapter(nn.Module, ABC):
         for (weight, _, _), plain in zip(self.deltas(), self._unfolded, strict=True):
             weight.copy_(plain)
         self._unfolded = None
+
+    @torch.no_grad()
+    def merged(self) -> nn.Module:
+        """A plain module of its own that stands for base and deltas; this one stays as it is."""
+        twin = copy.deepcopy(self)
+        twin.fold(keep=False)
+        return twin.base
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -4,7 +4,7 @@ Shapes: `B` rows, `T` tokens, `R` = B T flat tokens, `D` width, `V` vocabulary.
 """
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -44,6 +44,10 @@ class Transformer(nn.Module):
         self._layout: Layout | None = None
         self._decoder: Decoder | None = None
         self.initialize()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy lies elsewhere in memory, and describes itself to the kernels anew."""
+        return self.__dict__ | {"_decoder": None}
 
     @staticmethod
     def blueprint(config: ModelConfig) -> "Transformer":

@@ -30,18 +30,18 @@ class GRPOStage(GRPOConfig, TrainedConfig, Stage):
     def run(self, workshop: Workshop) -> Cost:
         learner = open_learner(workshop, self.lora)
         mixture = workshop.mixture()
-        completer = learner.completer(workshop)
+        exact = learner.completer(workshop)
         result = grpo(
             learner.model,
             learner.tokenizer,
-            completer,
+            exact if self.sampler_weights == "exact" else learner.completer(workshop, self.sampler_weights),
             mixture,
             self,
             workshop.world,
             workshop.folder,
             workshop.seed,
             RewardWatch(workshop.meter, workshop.folder, self.validation.problems if self.validation else 0),
-            self.judge(workshop, learner, mixture, completer),
+            self.judge(workshop, learner, mixture, exact),
             workshop.asking,
         )
         learner.save(workshop.folder)

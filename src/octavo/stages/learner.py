@@ -11,12 +11,14 @@ from typing import Any
 
 from octavo.engine.engine import Engine
 from octavo.engine.folded import FoldedCompleter
+from octavo.engine.rounded import RoundedCompleter
 from octavo.model.lora import LoraConfig, add_lora, merge_lora
 from octavo.model.transformer import Transformer
 from octavo.rundir import StageDir
 from octavo.stages.stage import Workshop
 from octavo.tasks.types import Completer
 from octavo.text.tokenizer import Tokenizer
+from octavo.train.grpo import SamplerWeights
 from octavo.weights.hf import load_model, load_tokenizer, save_model
 from octavo.weights.lora import adapter_base, load_adapter, save_adapter
 
@@ -31,8 +33,10 @@ class Learner:
     base: str
     """Model folder that the adapters belong to."""
 
-    def completer(self, workshop: Workshop) -> Completer:
+    def completer(self, workshop: Workshop, weights: SamplerWeights = "exact") -> Completer:
         """Draws from the weights as they are at each call."""
+        if weights == "int8":
+            return RoundedCompleter(self.model, self.tokenizer, workshop.engine)
         engine = Engine(self.model, self.tokenizer, workshop.engine)
         return engine if self.lora is None else FoldedCompleter(engine, self.model)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass, replace
+from typing import Literal, Self
 
+from pydantic import model_validator
 from torch import Tensor
 
 from octavo import rundir
@@ -34,6 +36,8 @@ from octavo.train.samples import completions_in
 from octavo.train.types import FitResult, HeldOut, LoopConfig
 from octavo.world import World
 
+SamplerWeights = Literal["exact", "int8"]
+
 
 class GRPOConfig(Config):
     """Reinforcement learning on problems with a verifier."""
@@ -43,6 +47,15 @@ class GRPOConfig(Config):
     rollouts: RolloutConfig
     policy: PolicyConfig = PolicyConfig()
     rewards: RewardConfig = RewardConfig()
+    sampler_weights: SamplerWeights = "exact"
+    """int8: completions are drawn with weights rounded to 8 bits, in half the time or less. The sampler is then not
+    quite the learner, so policy.importance_cap must be set."""
+
+    @model_validator(mode="after")
+    def _sampler_is_corrected_for(self) -> Self:
+        if self.sampler_weights == "int8" and self.policy.importance_cap is None:
+            raise ValueError("sampler_weights int8 needs policy.importance_cap, as 2: sampler and learner differ")
+        return self
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,8 @@ def grpo(
     held_out: HeldOut | None = None,
     asking: AskingConfig = PLAINLY,
 ) -> GRPOResult:
-    """Train `model` in place; `completer` must draw from its current weights. Resumes from `stage.state`.
+    """Train `model` in place; `completer` must draw from its current weights, rounded as `config.sampler_weights` says.
+    Resumes from `stage.state`.
 
     `model` must come with the weights that the stage starts from, also when it resumes: they are the reference of the
     KL. Raises as `fit` and `RolloutStream` do.
