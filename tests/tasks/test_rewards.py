@@ -1,7 +1,7 @@
 import pytest
 
 from octavo.tasks.gym import ReasoningGymConfig, ReasoningGymTask
-from octavo.tasks.rewards import RewardConfig, score_rollout
+from octavo.tasks.rewards import RewardConfig, score_rollouts
 from octavo.tasks.task import Task
 from octavo.tasks.types import Completion, GradeStatus, Problem
 
@@ -22,7 +22,7 @@ def task():
 
 def rewards(task, text, finish="stop"):
     completion = Completion(prompt_ids=(1,), ids=(2,), logprobs=(-0.1,), text=text, finish_reason=finish)
-    return dict(score_rollout(task, PROBLEM, completion, CONFIG).rewards)
+    return dict(score_rollouts(task, [(PROBLEM, completion)], CONFIG)[0].rewards)
 
 
 def parts(accuracy, format, language):
@@ -65,11 +65,11 @@ class Broken(Task):
 
 def test_a_failed_verifier_marks_the_rollout():
     completion = Completion((1,), (2,), (-0.1,), "<think>Thus</think><answer>12</answer>", "stop")
-    rollout = score_rollout(Broken("products", 1.0), PROBLEM, completion, CONFIG)
+    (rollout,) = score_rollouts(Broken("products", 1.0), [(PROBLEM, completion)], CONFIG)
     assert rollout.grade.status is GradeStatus.ERROR
     assert not rollout.grade.scored
 
 
 def test_reward_is_the_sum_of_its_parts(task):
     completion = Completion((1,), (2,), (-0.1,), "<think>Thus 12.</think><answer>12</answer>", "stop")
-    assert score_rollout(task, PROBLEM, completion, CONFIG).reward == pytest.approx(1.3)
+    assert score_rollouts(task, [(PROBLEM, completion)], CONFIG)[0].reward == pytest.approx(1.3)

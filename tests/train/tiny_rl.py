@@ -70,7 +70,7 @@ def rollout_stream(stage, config, model=None, score=score, observer=None, world=
     return RolloutStream(
         EvenProblems(),
         completer or NaiveCompleter(model),
-        score,
+        lambda completed: [score(problem, completion) for problem, completion in completed],
         encode,
         config,
         kind,

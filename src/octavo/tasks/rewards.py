@@ -23,17 +23,6 @@ class RewardConfig(Config):
     """Times the share of the reasoning's words that are of the problem's language."""
 
 
-def score_rollout(
-    task: Task | TaskMixture,
-    problem: Problem,
-    completion: Completion,
-    config: RewardConfig,
-    asking: AskingConfig = PLAINLY,
-) -> Rollout:
-    """Grade a completion and reward it: `score_rollouts` of one."""
-    return score_rollouts(task, [(problem, completion)], config, asking)[0]
-
-
 def score_rollouts(
     task: Task | TaskMixture,
     completed: Sequence[tuple[Problem, Completion]],

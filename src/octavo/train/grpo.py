@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -24,7 +25,7 @@ from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerConfig, build_optimizer
 from octavo.rundir import StageDir
 from octavo.tasks.asking import PLAINLY, AskingConfig
-from octavo.tasks.rewards import RewardConfig, score_rollout
+from octavo.tasks.rewards import RewardConfig, score_rollouts
 from octavo.tasks.task import Task, TaskMixture
 from octavo.tasks.types import Completer, Completion, Problem, Rollout
 from octavo.text.tokenizer import Tokenizer
@@ -86,8 +87,8 @@ def grpo(
     KL. Raises as `fit` and `RolloutStream` do.
     """
 
-    def score(problem: Problem, completion: Completion) -> Rollout:
-        return score_rollout(tasks, problem, completion, config.rewards, asking)
+    def score(completed: Sequence[tuple[Problem, Completion]]) -> list[Rollout]:
+        return score_rollouts(tasks, completed, config.rewards, asking)
 
     def encode(problem: Problem) -> tuple[int, ...]:
         return asking.prompt(tokenizer, problem)

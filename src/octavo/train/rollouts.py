@@ -11,6 +11,7 @@ Shapes: `P` prompts, `G` samples a prompt.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +40,8 @@ class Problems(Protocol):
     def problem(self, split: Split, seed: int, index: int) -> Problem: ...
 
 
-Score = Callable[[Problem, Completion], Rollout]
-"""Grades and rewards one completion."""
+Score = Callable[[Sequence[tuple[Problem, Completion]]], list[Rollout]]
+"""Grades and rewards completions, in order."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,13 @@ class RolloutStream:
         if not requests:
             return []
         answered = self._completer.complete(requests)
-        graded = [
-            tuple(self._charge(self._score(problem, completion)) for completion in completions)
+        each = [
+            (problem, completion)
             for problem, completions in zip(asked, answered, strict=True)
+            for completion in completions
         ]
+        scored = iter([self._charge(rollout) for rollout in self._score(each)])
+        graded = [tuple(itertools.islice(scored, len(completions))) for completions in answered]
         advantages_PG, tied_P = group_advantages(
             torch.tensor([[rollout.reward for rollout in rollouts] for rollouts in graded]),
             torch.tensor([[rollout.grade.scored for rollout in rollouts] for rollouts in graded]),
