@@ -9,7 +9,8 @@ engine alone is given the same requests, refilled as they end, in this process. 
 llama-cpp-python[server] is installed); it writes one reply at a time, so that the others wait.
 
 Prints one JSON line for each side: requests done, left and failed, tokens a second, time to the first token (p50, p99);
-for our server also its memory after a first short load and after the long one, and the rows that are free at the end.
+for our server also its memory before and after, and the rows that are free at the end. "Before" is behind a first load
+that goes on until the cache of prompts has filled the memory that it may have: what grows from there on is a leak.
 Sides run one after the other; run it on an idle machine.
 """
 
@@ -186,7 +187,10 @@ def our_server(options: argparse.Namespace) -> dict:
     command += ["--threads", str(options.threads), "--queue", str(2 * options.streams)]
     command += ["--quantize", options.quantize] if options.quantize else []
     with started(command, None) as (process, url):
-        asyncio.run(load(url, "model", options, WARM_SECONDS, 1_000_000))
+        kept = [-1.0, 0.0]
+        while kept[-1] > 1.01 * kept[-2]:
+            asyncio.run(load(url, "model", options, WARM_SECONDS, 1_000_000 * len(kept)))
+            kept.append(metrics(url)['octavo_prefix_cache_bytes{model="model"}'])
         time.sleep(SETTLE_SECONDS)
         memory = psutil.Process(process.pid).memory_info
         before = memory().rss
@@ -197,6 +201,7 @@ def our_server(options: argparse.Namespace) -> dict:
             "memory_before_bytes": before,
             "memory_after_bytes": memory().rss,
             "memory_ratio": round(memory().rss / before, 3),
+            "prefix_cache_bytes": [kept[-1], state['octavo_prefix_cache_bytes{model="model"}']],
             "free_rows": state['octavo_free_slots{model="model"}'],
             "rows_in_use": state['octavo_rows{model="model"}'],
         }

@@ -21,12 +21,19 @@ from octavo.native.structures import INT8, Matrix
 GROUP = 32
 PANEL = 16
 _QUAD = 4
+_PACKED_AT_ONCE = 256 * PANEL
+"""Outputs: packing makes several copies of its input, and an embedding is large."""
 _OFFSET = 128
 """Added to what is stored, because the processor's products want one unsigned side."""
 
 
 def pack(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     """Rounded weights (uint8) and scales (float32), both in panels."""
+    values, scales = zip(*map(_pack, weight_OI.split(_PACKED_AT_ONCE)), strict=True)
+    return torch.cat(values), torch.cat(scales)
+
+
+def _pack(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     outputs, inputs = weight_OI.shape
     padded = F.pad(weight_OI.float(), (0, -inputs % GROUP, 0, -outputs % PANEL))
     grouped = padded.unflatten(0, (-1, PANEL)).unflatten(2, (-1, GROUP))  # [panels, 16, groups, 32]
