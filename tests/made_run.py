@@ -34,8 +34,10 @@ def make_run(folder: Path, finished: bool = False, **recipe: object) -> RunDir:
     run.stage("rl").write_manifest(manifest("rl", "grpo", done=finished))
     append_jsonl(run.stage("rl").metrics, [rl_row(step) for step in range(1, 11 if finished else 7)])
     append_jsonl(run.stage("rl").rollouts, [rollout(step) for step in range(1, 11 if finished else 7)])
-    write_json(run.stage("rl").clock, {"seconds": 12.5, "peak_memory_bytes": 10**9})
-    entries = [LedgerEntry(stage="base", tokens=2048, flops=1e9, seconds=3.5, peak_memory_bytes=5 * 10**8)]
+    spent = {"seconds": 12.5, "peak_memory_bytes": 10**9, "joules": 1800.0, "joules_source": "estimated"}
+    write_json(run.stage("rl").clock, spent)
+    base = LedgerEntry(stage="base", tokens=2048, flops=1e9, seconds=3.5, peak_memory_bytes=5 * 10**8)
+    entries = [base.model_copy(update={"joules": 3600.0, "joules_source": "measured"})]
     if finished:
         entries.append(LedgerEntry(stage="rl", tokens=999, flops=2e9, seconds=20.0, peak_memory_bytes=6 * 10**8))
         run.stage("eval-rl").write_manifest(manifest("eval-rl", "eval", done=True))

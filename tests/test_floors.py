@@ -14,7 +14,7 @@ PACKAGE = Path(octavo.__file__).parent
 FLOORS = {
     0: ("errors", "config", "storage", "runlock", "rundir", "world"),
     1: ("text", "native", "model", "losses", "optim"),
-    2: ("weights", "data", "tasks", "checkpoint", "disclosure", "parallel"),
+    2: ("weights", "data", "tasks", "checkpoint", "disclosure", "energy", "parallel"),
     3: ("engine", "train"),
     4: ("evals", "serve", "report", "plan"),
     5: (

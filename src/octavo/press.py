@@ -156,6 +156,8 @@ class Press:
             seconds=clock.seconds,
             peak_memory_bytes=clock.peak_memory_bytes,
             peak_memory_scope=clock.memory.scope,
+            joules=clock.joules,
+            joules_source=clock.joules_source,
         )
         self._enter(entry)
         folder.write_manifest(started.model_copy(update=done))

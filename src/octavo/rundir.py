@@ -96,6 +96,10 @@ class LedgerEntry(Config):
     peak_memory_bytes: int
     peak_memory_scope: Literal["stage", "process"] = "process"
     """Whether the peak is the stage's own, or the process's since it began."""
+    joules: float | None = None
+    """Energy; None in runs from before it was recorded."""
+    joules_source: Literal["measured", "estimated"] | None = None
+    """Read off the processor's counters, or computed from processor time: see energy.py."""
 
 
 class SummaryRow(Config):

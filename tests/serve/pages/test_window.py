@@ -49,7 +49,8 @@ def test_a_run_with_its_curves_and_completions(root):
     page = client(root).get("/runs/half")
     text = text_of(page.text)
     assert "rl grpo" in text
-    assert "status interrupted step 6 / 10 time 12 s" in text
+    assert "status interrupted step 6 / 10 time 12 s energy ≈ 0.5 Wh (estimated)" in text
+    assert "energy ≈ 1.5 Wh (estimated)" in text  # of the whole run
     assert 'aria-label="Reward: reward 0.6"' in page.text
     assert 'aria-label="Accuracy: validation problems 50%, training problems 30%"' in page.text
     assert "What is 1 + 2? &lt;think&gt;1+2=3&lt;/think&gt;&lt;answer&gt;3&lt;/answer&gt; reward 1.1" in text
@@ -63,7 +64,7 @@ def test_a_finished_run_shows_its_results(root):
     assert "sums 75.0% 30.0% – 95.0% 50.0% 2 12.5" in text
     assert "expected: 3 · given: ✓ 3 ? –" in text
     base = text_of(client(root).get("/runs/done", params={"stage": "base"}).text)
-    assert "tokens 2.05k FLOPs 1e+09 peak memory 0.50 GB" in base
+    assert "energy 1 Wh tokens 2.05k FLOPs 1e+09 peak memory 0.50 GB" in base
 
 
 def test_a_page_in_russian(root):

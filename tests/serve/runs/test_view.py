@@ -35,6 +35,9 @@ def test_a_run_in_the_making(tmp_path):
     assert rl.spent is None
     assert (base.step, base.steps, base.seconds, base.seconds_left) == (4, 4, 3.5, None)
     assert base.spent.tokens == 2048
+    assert (base.joules, base.joules_are_measured) == (3600.0, True)
+    assert (rl.joules, rl.joules_are_measured) == (1800.0, False)
+    assert (seen.joules, seen.joules_are_measured) == (5400.0, False)
 
 
 def test_the_same_run_when_its_process_is_gone(tmp_path):
@@ -50,6 +53,7 @@ def test_a_finished_run(tmp_path):
     assert seen.status == "finished"
     assert seen.current.name == "eval-rl"
     assert seen.result.pass_at_1 == 0.75
+    assert (seen.joules, seen.joules_are_measured) == (3600.0, True)  # that of rl was not recorded
     assert seen.changed_at == pytest.approx(os.stat(tmp_path / "a" / "ledger.json").st_mtime, abs=60)
 
 

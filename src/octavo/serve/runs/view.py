@@ -39,6 +39,8 @@ class StageView:
     steps: int | None = None
     seconds: float | None = None
     seconds_left: float | None = None
+    joules: float | None = None
+    joules_are_measured: bool = False
     figures: Mapping[str, float] = field(default_factory=dict)
     """The last row of metrics.jsonl."""
     spent: LedgerEntry | None = None
@@ -72,6 +74,17 @@ class RunView:
                     return stage
         done = [stage for stage in self.stages if stage.status == "finished"]
         return done[-1] if done else None
+
+    @property
+    def joules(self) -> float | None:
+        """Of all stages that know theirs."""
+        known = [stage.joules for stage in self.stages if stage.joules is not None]
+        return sum(known) if known else None
+
+    @property
+    def joules_are_measured(self) -> bool:
+        """All of them."""
+        return all(stage.joules_are_measured for stage in self.stages if stage.joules is not None)
 
     @property
     def result(self) -> SummaryRow | None:
@@ -132,6 +145,8 @@ class _Reader:
         loop = config.get("loop")
         steps = loop.get("steps") if isinstance(loop, dict) else None
         spent = ledger.get(name) if status == "finished" else None
+        clock = self._take(folder.clock, _clock, {}) if spent is None else spent.dump()
+        so_far = numbers(clock)
         return StageView(
             name=name,
             kind=kind,
@@ -139,8 +154,10 @@ class _Reader:
             manifest=manifest,
             step=step if isinstance(step, int) else None,
             steps=steps if isinstance(steps, int) else None,
-            seconds=spent.seconds if spent else self._take(folder.clock, _clock_seconds, None),
+            seconds=so_far.get("seconds"),
             seconds_left=_seconds_left(metrics, step, steps) if status == "running" else None,
+            joules=so_far.get("joules"),
+            joules_are_measured=clock.get("joules_source") == "measured",
             figures=numbers(metrics.rows[-1]) if metrics.rows else {},
             spent=spent,
         )
@@ -232,9 +249,10 @@ def _entries(path: Path, kind: type[ConfigT]) -> tuple[ConfigT, ...]:
     return tuple(kind.parse(row, f"{path} row {number}") for number, row in enumerate(values or (), start=1))
 
 
-def _clock_seconds(path: Path) -> float | None:
+def _clock(path: Path) -> dict[str, Any]:
+    """What a stage that has not finished spent so far."""
     values = read_small_json(path)
-    return numbers(values).get("seconds") if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}
 
 
 def _names_a_folder(name: object) -> bool:
