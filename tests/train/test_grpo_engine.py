@@ -59,7 +59,7 @@ def test_learner_and_engine_agree(tmp_path, trained, kl):
     model = tiny_model(sparse_config())
     model.load_state_dict(trained)
     engine = Engine(model, tokenizer(), EngineConfig(max_rows=8, max_tokens=64))
-    scores = iter([0.25, 0.5])
+    scores = iter([0.0, 0.25, 0.5])
     held_out = HeldOut("held_out_accuracy", lambda: next(scores))
     stage = stage_dir(tmp_path)
     result = grpo(model, tokenizer(), engine, Sums(), config(kl), WORLD, stage, seed=5, held_out=held_out)

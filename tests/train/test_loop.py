@@ -211,7 +211,7 @@ def _without_weight(batch):
 
 
 def test_the_best_weights_by_held_out_score_come_back_also_after_a_kill(tmp_path):
-    scores = {2: 0.3, 4: 0.9, 6: 0.5}
+    scores = {1: 0.1, 2: 0.3, 4: 0.9, 6: 0.5}  # 1: before the first step
 
     class Judge(Silent):
         step = 0
@@ -246,14 +246,32 @@ def test_the_best_weights_by_held_out_score_come_back_also_after_a_kill(tmp_path
     assert same_weights(model, four)
 
 
+def test_weights_that_nothing_improved_upon_come_back(tmp_path):
+    scores, recorder = iter([0.5, 0.5, 0.4]), Recorder()
+    held_out = HeldOut("held_out_accuracy", lambda: next(scores))
+    options = {"steps": 4, "config": DENSE, "evaluate_every_steps": 2}
+    model, stage, result = run(tmp_path / "a", observer=recorder, held_out=held_out, **options)
+    assert (result.step, result.best_step, result.best_score) == (4, 0, 0.5)
+    assert same_weights(model, tiny_model(DENSE))
+    assert [row.get("held_out_accuracy") for row in read_jsonl(stage.metrics)] == [None, 0.5, None, 0.4]
+    (warning,) = recorder.warnings
+    assert warning.startswith(
+        "a: no weights scored above those that it began with (0.5), so these are kept; try a lower"
+    )
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.seen, self.warnings = [], []
+
+    def on_step(self, progress):
+        self.seen.append(progress)
+
+    def on_warning(self, text):
+        self.warnings.append(text)
+
+
 def test_progress_tells_the_observer(tmp_path):
-    class Recorder(Silent):
-        def __init__(self):
-            self.seen = []
-
-        def on_step(self, progress):
-            self.seen.append(progress)
-
     recorder = Recorder()
     run(tmp_path / "base", steps=3, observer=recorder)
     assert [progress.step for progress in recorder.seen] == [1, 2, 3]

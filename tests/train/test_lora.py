@@ -83,7 +83,7 @@ def test_checkpoints_hold_adapters_only_and_resume_bit_for_bit(tmp_path):
 
 
 def test_the_best_adapters_come_back(tmp_path):
-    scores = iter([0.2, 0.9, 0.5])
+    scores = iter([0.1, 0.2, 0.9, 0.5])
     model, _ = run(tmp_path / "a", held_out=HeldOut("held_out", lambda: next(scores)), evaluate_every_steps=2)
     _, state = load_latest(stage_dir(tmp_path / "a").state)
     assert state["best"]["step"] == 4

@@ -58,6 +58,8 @@ def fit(
     """
     loop = _Loop(model, optimizer, stream, config, world, stage, observer or Silent())
     loop.resume()
+    if held_out:
+        loop.judge_start(held_out)
     while not loop.is_over():
         started = time.perf_counter()
         batches = next(stream, None)
@@ -161,6 +163,11 @@ class _Loop:
         self._plan()
         return self.step % every == 0 or self.step >= self._planned_steps
 
+    def judge_start(self, held_out: HeldOut) -> None:
+        """Score the weights that training begins with: they are given back if it finds none that are better."""
+        if self.step == 0 and self.config.evaluate_every_steps is not None and not self.is_over():
+            self.judge(held_out)
+
     def judge(self, held_out: HeldOut) -> float:
         """Score the weights, and keep a copy of them if they are the best so far."""
         score = held_out.score()
@@ -196,8 +203,14 @@ class _Loop:
         if self.world.is_main and self.step > self._saved_step:
             self._save()
         self.world.barrier()
-        if self.best:
-            load_learned(self.model, self.best["model"])
+        if not self.best:
+            return
+        load_learned(self.model, self.best["model"])
+        if self.best["step"] == 0 and self.step > 0 and self.world.is_main:
+            self.observer.on_warning(
+                f"{self.stage.path.name}: no weights scored above those that it began with "
+                f"({self.best['score']:.3g}), so these are kept; try a lower learning rate, or more steps"
+            )
 
     def _accumulate(
         self, batches: list[Batch], loss_function: LossFunction, divisors: Divisors
