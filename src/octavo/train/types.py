@@ -35,8 +35,8 @@ class LoopConfig(Config):
     checkpoint_every_seconds: float | None = Field(default=60.0, gt=0)
     """A checkpoint is written when either is due, and at the end."""
     evaluate_every_steps: int | None = Field(default=None, gt=0)
-    """Score held-out problems before the first step, so often, and at the end, and give back the best weights; None: the
-    last weights."""
+    """Score held-out problems before the first step, so often, and at the end, and give back the best weights; None:
+    the last weights."""
 
 
 class Stream(Protocol):
