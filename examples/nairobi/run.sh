@@ -6,5 +6,4 @@ octavo adapt smollm2-135m runs/data/nairobi/train.jsonl \
     --held-out runs/data/nairobi/held-out.jsonl \
     --verifier examples/nairobi/dose.py:score \
     --method sft --lora --minutes 30 --system "Dozi / dose" \
-    --set sft.optimizer.learning_rate=0.0015 \
     --out runs/nairobi "$@"

@@ -6,5 +6,4 @@ octavo adapt smollm2-135m runs/data/stockholm/train.jsonl \
     --held-out runs/data/stockholm/held-out.jsonl \
     --verifier "{kind: json_schema, path: examples/stockholm/schema.json, compare: fields}" \
     --method sft --lora --minutes 30 --system "Fakturarad till JSON" \
-    --set sft.optimizer.learning_rate=0.0015 \
     --out runs/stockholm "$@"

@@ -44,6 +44,16 @@ QUICK += ["--set", "text-before.text={paths: [other.txt]}", "--set", "text-after
 SHORT = ["--set", "sft.loop.steps=2", "--set", "grpo.loop.steps=1", "--set", "grpo.rollouts.max_resamples=0"]
 
 
+# The last weights, as two steps of a model that knows nothing make none better.
+LAST = ["--set", "sft.validation=null", "--set", "sft.loop.evaluate_every_steps=null"]
+LAST += ["--set", "grpo.validation=null", "--set", "grpo.loop.evaluate_every_steps=null"]
+SPARSE = BASE.replace(
+    "attention: {kind: gqa, heads: 2, kv_heads: 1, qkv_bias: true}",
+    "attention: {kind: mla, heads: 2, kv_rank: 8, nope_dim: 8, rope_dim: 8, v_dim: 8},"
+    " moe: {experts: 4, experts_per_token: 2, expert_width: 8}",
+).replace("layers: 1", "layers: 2")
+
+
 def octavo(capsys, *arguments):
     code = exit_code_of([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
@@ -52,8 +62,11 @@ def octavo(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "base.yaml").write_text(BASE)
+    return pressed(tmp_path_factory.mktemp("model"), BASE)
+
+
+def pressed(folder, recipe):
+    (folder / "base.yaml").write_text(recipe)
     assert exit_code_of(["run", str(folder / "base.yaml"), "--out", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -150,7 +163,7 @@ def test_worked_answers_then_reinforcement(capsys, model, here):
 def test_adapters_lead_from_the_open_weights_to_the_result(capsys, model, here):
     """Reinforcement trains those of fine-tuning further, so that the last one alone makes the model."""
     lora = ["--lora", "--rank", "4"]
-    code, out, err = octavo(capsys, "adapt", model, "worked.jsonl", *QUICK, *SHORT, *lora, "--out", "run")
+    code, out, err = octavo(capsys, "adapt", model, "worked.jsonl", *QUICK, *SHORT, *LAST, *lora, "--out", "run")
     assert (code, err) == (0, "")
     assert "The adapter, in peft's layout: run/grpo/adapter" in out
     start, result = load_model(here / "run/start/model"), load_model(here / "run/grpo/model")
@@ -159,6 +172,42 @@ def test_adapters_lead_from_the_open_weights_to_the_result(capsys, model, here):
     merge_lora(start)
     for name, tensor in start.state_dict().items():
         torch.testing.assert_close(tensor, result.state_dict()[name], rtol=0, atol=1e-6)
+
+
+def test_experts_get_adapters_of_their_own(capsys, tmp_path_factory, here):
+    sparse = pressed(tmp_path_factory.mktemp("sparse"), SPARSE)
+    lora = ["--lora", "--rank", "4"]
+    code, _, err = octavo(capsys, "adapt", sparse, "worked.jsonl", *QUICK, *SHORT, *LAST, *lora, "--out", "run")
+    assert (code, err) == (0, "")
+    start, result = load_model(here / "run/start/model"), load_model(here / "run/grpo/model")
+    load_adapter(here / "run/grpo/adapter", start)
+    merge_lora(start)
+    before = load_model(here / "run/start/model").state_dict()
+    experts = [name for name, tensor in before.items() if tensor.dim() == 3]
+    assert experts
+    for name, tensor in start.state_dict().items():
+        torch.testing.assert_close(tensor, result.state_dict()[name], rtol=0, atol=1e-6)
+        if name in experts:
+            assert all((tensor != before[name]).flatten(1).any(1)), name  # every expert was taught
+
+
+def test_a_teacher_of_this_machine_says_how_likely_each_token_was(capsys, model, here):
+    """On-policy distillation from itself: there is nothing to learn, so the loss is nothing."""
+    quick = [*QUICK, "--set", "on-policy.loop.steps=2", "--set", "on-policy.prompts_per_step=4"]
+    teacher = ["--method", "on-policy", "--teacher", model]
+    code, out, err = octavo(capsys, "adapt", model, "answers.jsonl", *quick, *teacher, "--out", "run")
+    assert (code, err) == (0, "")
+    assert "teacher" in stages_of(here / "run")
+    rows = read_jsonl(here / "run/on-policy/metrics.jsonl")
+    assert rows[0]["loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_teacher_of_this_machine_that_is_never_right(capsys, model, here):
+    quick = [*QUICK, "--set", "samples.problems=4", "--set", "samples.samples=1", "--set", "distill.loop.steps=1"]
+    teacher = ["--method", "distill", "--teacher", model]
+    code, _, err = octavo(capsys, "adapt", model, "answers.jsonl", *quick, *teacher, "--out", "run")
+    assert code == 3
+    assert "none" in err
 
 
 def test_a_server_teaches_and_may_go_away(capsys, model, here, monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 
 from octavo.tasks.gym import ReasoningGymConfig, ReasoningGymTask
+from octavo.tasks.self_test import self_test
 
 NAMES = (
     "chain_sum",
@@ -14,7 +15,10 @@ NAMES = (
     "count_bits",
     "base_conversion",
     "letter_jumble",
+    "gsm_symbolic",
 )
+# Their library verifiers look for the answer in a text.
+SEARCHING = ("gsm_symbolic", "knights_knaves", "fraction_simplification", "kakurasu", "survo", "sokoban")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -54,3 +58,12 @@ def test_nothing_else_does(task, problems):
         attempts += [other for other in golds if other.casefold() != gold.casefold()]
         for attempt in attempts:
             assert not task.grade(problem, attempt).correct, (problem.question, attempt)
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_prose_around_the_answer_earns_nothing(name):
+    task = ReasoningGymTask(ReasoningGymConfig(name=name))
+    problems = [task.problem("train", 1, index) for index in range(4)]
+    probes = {probe.name: probe for probe in self_test(task, problems).probes}
+    assert (probes["gold"].failed, probes["padded"].failed) == (0, 0)
+    assert probes["padded"].tried == 12

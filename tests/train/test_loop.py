@@ -289,7 +289,7 @@ class SlowStream(RandomStream):
         self.now, self.seconds = 0.0, seconds
         # The loop's own view of the module: the clock itself is shared with the event loops of running servers.
         clock = SimpleNamespace(monotonic=lambda: self.now, perf_counter=time.perf_counter)
-        monkeypatch.setattr("octavo.train.loop.time", clock)
+        monkeypatch.setattr("octavo.train.pace.time", clock)
 
     def __next__(self):
         self.now += self.seconds
@@ -317,6 +317,22 @@ def test_minutes_count_interrupted_pieces_together(tmp_path, monkeypatch):
         run(tmp_path, stream=SlowStream(monkeypatch, 6.0), observer=Killed(), **options)
     _, _, result = run(tmp_path, stream=SlowStream(monkeypatch, 6.0), **options)
     assert result.step == 10
+
+
+def test_scoring_the_start_takes_minutes_but_does_not_slow_the_pace(tmp_path, monkeypatch):
+    """30 s of scoring leave 30 s for five steps of 6 s, and the first is planned as one of five."""
+    stream = SlowStream(monkeypatch, 6.0)
+
+    def score():
+        stream.now += 0.0 if stream.now else 30.0
+        return 1.0
+
+    recorder = Recorder()
+    held_out = HeldOut("accuracy", score)
+    options = {"steps": 1000, "minutes": 1.0, "evaluate_every_steps": 100, "held_out": held_out}
+    _, _, result = run(tmp_path, stream=stream, observer=recorder, **options)
+    assert result.step == 5
+    assert [progress.steps for progress in recorder.seen] == [5] * 5
 
 
 def test_minutes_never_add_steps(tmp_path, monkeypatch):

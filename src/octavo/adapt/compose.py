@@ -20,10 +20,11 @@ COLD_START_SHARE = 0.5
 SAMPLING_SHARE = 0.4
 """Of the training's minutes: what a teacher takes."""
 _EPOCHS = 4
-_STEP_TOKENS = 1024
+_STEP_TOKENS = 512
+"""Of imitation. In the same minutes, many small steps teach a small model more than few large ones (docs/adapt.md)."""
 _ROLLOUT_PROMPTS = 8
 _SAMPLES = 8
-_RATES = {"sft": (3e-4, 1e-3), "grpo": (1e-5, 1e-4)}
+_RATES = {"sft": (3e-4, 2e-3), "grpo": (1e-5, 1e-4)}
 """Peak learning rates: of all weights, of adapters."""
 
 
@@ -183,7 +184,7 @@ def _corpus(material: Material) -> dict[str, Any]:
 
 def _reading(wishes: Wishes, material: Material, minutes: float) -> dict[str, Any]:
     """What sft and distill share."""
-    longest = max(material.worked_tokens, default=_STEP_TOKENS // 2)
+    longest = max(material.worked_tokens, default=_STEP_TOKENS)
     row = 64 * math.ceil(max(longest, 192) / 64)
     tokens = row * max(1, _STEP_TOKENS // row)
     steps = 10_000
@@ -197,8 +198,8 @@ def _reading(wishes: Wishes, material: Material, minutes: float) -> dict[str, An
         "loop": {
             "steps": steps,
             "minutes": minutes,
-            "evaluate_every_steps": min(25, max(5, steps // 4)),
-            "schedule": {"warmup_steps": 3, "decay_share": 0.4},
+            "evaluate_every_steps": min(100, max(5, steps // 4)),
+            "schedule": {"warmup_steps": 5, "decay_share": 0.9},
         },
     }
 

@@ -26,7 +26,7 @@ def adapt(
     minutes: Annotated[float, typer.Option(min=0.01, help="Time for everything; --check says how it is divided.")] = 30,
     verifier: Annotated[str | None, typer.Option(metavar="VERIFIER", help=_VERIFIER)] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train small adapters; the weights themselves rest.")] = False,
-    rank: Annotated[int, typer.Option(min=1, help="Of --lora.")] = 16,
+    rank: Annotated[int, typer.Option(min=1, help="Of --lora.")] = 32,
     alpha: Annotated[float | None, typer.Option(help="Of --lora. Default: twice the rank.")] = None,
     teacher: Annotated[
         str | None,

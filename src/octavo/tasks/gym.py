@@ -7,6 +7,7 @@ from (task, split, seed, index, attempt), in a dataset whose seed is fixed.
 
 import dataclasses
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +30,11 @@ _LAST_INDEX = 2**31 - 2
 _MAX_ATTEMPTS = 1000
 _OURS = ("seed", "size")
 # There is one right answer here, yet the library's verifier also gives a full score to others: to a right answer with
-# letters appended (a rounding slip), to any text without "True" where False is right.
-_ONE_RIGHT_ANSWER = ("spell_backward", "letter_jumble", "game_of_life_halting")
+# letters appended (a rounding slip), to any text without "True" where False is right, to any whose first number is.
+_ONE_RIGHT_ANSWER = ("spell_backward", "letter_jumble", "game_of_life_halting", "gsm_symbolic")
+# Some of the library's verifiers look for the answer anywhere in a text, so a completion could name many.
+_WORDS_BEYOND_GOLD = 4
+_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 class ReasoningGymConfig(Config):
@@ -102,11 +106,21 @@ def score_entry(name: str, dataset: Any, question: str, gold: str, metadata: Map
     """Score an answer to a problem of dataset `name`, which may be another instance than that which posed it."""
     # A few datasets have no single gold answer (None in the library, "" here) and judge by the metadata.
     entry = {"question": question, "answer": gold or None, "metadata": metadata}
+    if _talks(answer, gold):
+        return 0.0
     score = float(dataset.score_answer(answer, entry))
     if name in _ONE_RIGHT_ANSWER:
         # Partial scores stay below a full one, which `Grade.correct` allows a little rounding.
         return 1.0 if answers.exact_match(answer, gold) else min(score, 0.99)
     return score
+
+
+def _talks(answer: str, gold: str) -> bool:
+    """Whether an answer is prose around what was asked for. Nothing is known of it where there is no gold answer."""
+    if not gold:
+        return False
+    stray = set(_WORD.findall(answer.casefold())) - set(_WORD.findall(gold.casefold()))
+    return len(stray) > _WORDS_BEYOND_GOLD
 
 
 def create_dataset(config: ReasoningGymConfig) -> Any:

@@ -31,6 +31,7 @@ from octavo.model.transformer import Transformer
 from octavo.optim.groups import OptimizerSet
 from octavo.rundir import StageDir
 from octavo.train.learned import learned_state, load_learned
+from octavo.train.pace import Pace
 from octavo.train.progress import Observer, Progress, Silent
 from octavo.train.tally import Divisors, Tally
 from octavo.train.types import FitResult, HeldOut, LoopConfig, LossFunction, Stream
@@ -93,9 +94,8 @@ class _Loop:
         self._step_tokens = 0
         self.best: dict[str, Any] = {}
         self._saved_step = 0
-        self._saved_at = self._started_at = time.monotonic()
-        self._first_step = 0
-        self._seconds_before = 0.0
+        self._saved_at = time.monotonic()
+        self._pace = Pace(config.steps, config.minutes, world)
         self._planned_steps = config.steps
 
     def resume(self) -> None:
@@ -104,12 +104,12 @@ class _Loop:
         if loaded:
             self.step, state = loaded
             self.tokens, self.best = state["tokens"], state["best"]
-            self._seconds_before = state["seconds"]
+            self._pace.load_state_dict(state)
             load_learned(self.model, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.stream.load_state_dict(state["stream"])
             set_rng_state(state["rng"])
-        self._saved_step = self._first_step = self.step
+        self._saved_step = self.step
         if self.world.is_main:
             for path in (self.stage.metrics, self.stage.rollouts):
                 rundir.truncate_after_step(path, self.step)
@@ -117,16 +117,8 @@ class _Loop:
 
     def is_over(self) -> bool:
         """Whether the steps are done or the time is up."""
-        self._plan()
+        self._planned_steps = self._pace.planned_steps(self.step)
         return self.step >= self._planned_steps
-
-    def _plan(self) -> None:
-        """How many steps there will be, at the pace so far."""
-        if self.config.minutes is not None and self.step > 0:
-            own = torch.tensor(self._seconds(), dtype=torch.float64, device=self.world.device)
-            seconds = float(self.world.all_reduce_(own)) / self.world.size  # all ranks stop at the same step
-            affordable = int(self.step * self.config.minutes * 60 / seconds)
-            self._planned_steps = min(self.config.steps, max(self.step, affordable))
 
     def update(
         self, batches: list[Batch], loss_function: LossFunction, normalizer: Callable[[Batch], float]
@@ -160,13 +152,13 @@ class _Loop:
         every = self.config.evaluate_every_steps
         if every is None:
             return False
-        self._plan()
-        return self.step % every == 0 or self.step >= self._planned_steps
+        return self.is_over() or self.step % every == 0
 
     def judge_start(self, held_out: HeldOut) -> None:
         """Score the weights that training begins with: they are given back if it finds none that are better."""
         if self.step == 0 and self.config.evaluate_every_steps is not None and not self.is_over():
             self.judge(held_out)
+            self._pace.open()
 
     def judge(self, held_out: HeldOut) -> float:
         """Score the weights, and keep a copy of them if they are the best so far."""
@@ -185,15 +177,13 @@ class _Loop:
         rundir.append_jsonl(self.stage.metrics, [{"step": self.step} | metrics])
         if self._checkpoint_is_due():
             self._save()
-        steps_left = self._planned_steps - self.step
-        seconds_a_step = (time.monotonic() - self._started_at) / (self.step - self._first_step)
         self.observer.on_step(
             Progress(
                 stage=self.stage.path.name,
                 step=self.step,
                 steps=self._planned_steps,
                 tokens=self.tokens,
-                seconds_left=steps_left * seconds_a_step,
+                seconds_left=self._pace.seconds_left(self.step, self._planned_steps),
                 metrics=metrics,
             )
         )
@@ -266,14 +256,10 @@ class _Loop:
         by_seconds = seconds is not None and time.monotonic() - self._saved_at >= seconds
         return by_steps or by_seconds
 
-    def _seconds(self) -> float:
-        """Wall clock of the training, earlier pieces included up to their last checkpoint."""
-        return self._seconds_before + time.monotonic() - self._started_at
-
     def _save(self) -> None:
         state = {
             "tokens": self.tokens,
-            "seconds": self._seconds(),
+            **self._pace.state_dict(),
             "best": self.best,
             "model": learned_state(self.model),
             "optimizer": self.optimizer.state_dict(),
