@@ -12,7 +12,7 @@ import octavo
 PACKAGE = Path(octavo.__file__).parent
 
 FLOORS = {
-    0: ("errors", "config", "storage", "runlock", "rundir", "world"),
+    0: ("errors", "config", "storage", "runlock", "rundir", "world", "heap"),
     1: ("text", "native", "model", "losses", "optim"),
     2: ("weights", "data", "tasks", "checkpoint", "disclosure", "energy", "parallel"),
     3: ("engine", "train"),

@@ -195,7 +195,7 @@ def test_a_teacher_of_this_machine_says_how_likely_each_token_was(capsys, model,
     """On-policy distillation from itself: there is nothing to learn, so the loss is nothing."""
     quick = [*QUICK, "--set", "on-policy.loop.steps=2", "--set", "on-policy.prompts_per_step=4"]
     teacher = ["--method", "on-policy", "--teacher", model]
-    code, out, err = octavo(capsys, "adapt", model, "answers.jsonl", *quick, *teacher, "--out", "run")
+    code, _, err = octavo(capsys, "adapt", model, "answers.jsonl", *quick, *teacher, "--out", "run")
     assert (code, err) == (0, "")
     assert "teacher" in stages_of(here / "run")
     rows = read_jsonl(here / "run/on-policy/metrics.jsonl")

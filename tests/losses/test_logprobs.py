@@ -71,6 +71,28 @@ def test_values_and_gradients_are_the_plain_formulas_for_every_chunk(rows, chunk
         assert not entropy_R.requires_grad
 
 
+@pytest.mark.parametrize("rows", [0, 3, 4, 9])
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_gradient_of_the_weight_is_added_where_it_has_one(rows, chunk):
+    """Over micro-batches, as a training loop does; with 4 columns, 3 and 4 rows are kept as gradients of logits."""
+    hidden_RD, weight_VD, targets_R = problem(rows, 4, 7)
+    total = plain(hidden_RD, weight_VD, targets_R)[0].sum()
+    (expected_VD,) = torch.autograd.grad(total, weight_VD)
+    for scale in (1.0, 0.5):
+        loss, _, _ = token_objective(sum_of, hidden_RD, weight_VD, targets_R, chunk_tokens=chunk)
+        (scale * loss).backward()
+    torch.testing.assert_close(weight_VD.grad, 1.5 * expected_VD)
+
+
+def test_a_weight_that_is_watched_gets_its_gradient_through_autograd():
+    hidden_RD, weight_VD, targets_R = problem(3, 4, 7)
+    seen = []
+    weight_VD.register_post_accumulate_grad_hook(lambda weight: seen.append(weight.grad.clone()))
+    for _ in range(2):
+        token_objective(sum_of, hidden_RD, weight_VD, targets_R)[0].backward()
+    torch.testing.assert_close(seen[1], 2 * seen[0])
+
+
 @pytest.mark.parametrize("vocabulary", [3, 16, 100, 2000])
 def test_kernels_give_what_torch_gives(vocabulary: int, monkeypatch: pytest.MonkeyPatch):
     if not training.serves(torch.zeros(1)):

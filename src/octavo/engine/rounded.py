@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import final
 
+from octavo import heap
 from octavo.engine.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.model.quantize import quantized
@@ -24,4 +25,6 @@ class RoundedCompleter:
 
     def complete(self, requests: Sequence[CompletionRequest]) -> list[list[Completion]]:
         """As an engine's own."""
-        return Engine(quantized(self._model, "int8"), self._tokenizer, self._config).complete(requests)
+        rounded = quantized(self._model, "int8")
+        heap.give_back()  # each matrix was made whole in float32 for a moment
+        return Engine(rounded, self._tokenizer, self._config).complete(requests)

@@ -99,7 +99,7 @@ class _FullKL(torch.autograd.Function):
                 # d KL(s || t) / d logits = s (log s - log t - KL)
                 grad_CV = student_p_CV.mul_(student_CV.sub_(teacher_CV).sub_(kl_R[span, None]))
             gradient.add(span, grad_CV.mul_(grad_R[span, None]))
-        return gradient.hidden_RD, gradient.weight_VD, None, None, None, None
+        return gradient.hidden_RD, gradient.weight_VD(), None, None, None, None
 
 
 def _both(ctx: Any, hidden_RD: Tensor, weight_VD: Tensor, teacher_hidden_RH: Tensor, teacher_weight_VH: Tensor):

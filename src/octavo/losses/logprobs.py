@@ -106,7 +106,8 @@ class _TokenObjective(torch.autograd.Function):
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             raise RuntimeError("token_objective: the backward pass can be gone through once only")
-        return *(x if x is None else x.mul_(upstream) for x in (gradient.hidden_RD, gradient.weight_VD)), *[None] * 6
+        hidden_RD = None if gradient.hidden_RD is None else gradient.hidden_RD.mul_(upstream)
+        return hidden_RD, gradient.weight_VD(upstream), *[None] * 6
 
 
 def _softmax_(logits_CV: Tensor, targets_C: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
@@ -145,16 +146,48 @@ def accumulation_dtype(tensor: Tensor) -> torch.dtype:
 
 
 class HeadGradient:
-    """Gathers the gradients of logits = hidden weight^T chunk by chunk, for those of the two that need one."""
+    """Gathers the gradients of logits = hidden weight^T chunk by chunk, for those of the two that need one.
+
+    That of a vocabulary's weight is larger than all else of a small step, so it is not made twice. Where a single chunk
+    has fewer rows than the weight has columns, the gradient of its logits is kept, which is smaller; and the weight's
+    is added to `weight.grad` in place, where there is one.
+    """
 
     def __init__(self, hidden_RD: Tensor, weight_VD: Tensor, needed: tuple[bool, ...]) -> None:
-        self._hidden_RD, self._weight_VD = hidden_RD, weight_VD
+        self._hidden_RD, self._weight_VD, self._needs_weight = hidden_RD, weight_VD, needed[1]
         self.hidden_RD = torch.empty_like(hidden_RD) if needed[0] else None
-        self.weight_VD = torch.zeros_like(weight_VD) if needed[1] else None
+        self._logits_RV: Tensor | None = None
+        self._sum_VD: Tensor | None = None
 
     def add(self, span: slice, grad_CV: Tensor) -> None:
+        """Take the gradient of a chunk's logits, which may be kept: nobody else may write on it."""
         grad_CV = grad_CV.to(self._hidden_RD.dtype)
         if self.hidden_RD is not None:
             torch.mm(grad_CV, self._weight_VD, out=self.hidden_RD[span])
-        if self.weight_VD is not None:
-            self.weight_VD.addmm_(grad_CV.t(), self._hidden_RD[span])
+        if not self._needs_weight:
+            return
+        rows, width = self._hidden_RD.shape
+        if len(grad_CV) == rows <= width:
+            self._logits_RV = grad_CV
+            return
+        if self._sum_VD is None:
+            self._sum_VD = torch.zeros_like(self._weight_VD)
+        self._sum_VD.addmm_(grad_CV.t(), self._hidden_RD[span])
+
+    def weight_VD(self, upstream: Tensor | float = 1.0) -> Tensor | None:
+        """The weight's gradient times `upstream`; None if it needs none, or has it already in its `grad`."""
+        if not self._needs_weight:
+            return None
+        if self._logits_RV is None:
+            return torch.zeros_like(self._weight_VD) if self._sum_VD is None else self._sum_VD.mul_(upstream)
+        logits_VR = self._logits_RV.mul_(upstream).t()
+        if not _takes_in_place(self._weight_VD):
+            return logits_VR @ self._hidden_RD
+        self._weight_VD.grad.addmm_(logits_VR, self._hidden_RD)
+        return None
+
+
+def _takes_in_place(weight: Tensor) -> bool:
+    """Whether adding to `weight.grad` is all that autograd would do with a gradient."""
+    watched = weight._backward_hooks or weight._post_accumulate_grad_hooks
+    return weight.is_leaf and weight.grad is not None and weight.grad.dtype == weight.dtype and not watched

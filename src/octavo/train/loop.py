@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from octavo import rundir
+from octavo import heap, rundir
 from octavo.checkpoint import load_latest, save_state
 from octavo.data.batch import Batch
 from octavo.errors import TrainingError
@@ -57,6 +57,7 @@ def fit(
     `normalizer` gives a micro-batch's share of what the loss is divided by; `stream_metrics` is asked after each step.
     Raises TrainingError before the update if loss or gradient is not finite, CheckpointError, StorageError.
     """
+    heap.keep_large_blocks_apart()
     loop = _Loop(model, optimizer, stream, config, world, stage, observer or Silent())
     loop.resume()
     if held_out:

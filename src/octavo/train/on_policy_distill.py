@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
+from octavo import heap
 from octavo.config import Config
 from octavo.data.batch import Batch
 from octavo.losses.distill import sampled_reverse_kl
@@ -65,7 +66,8 @@ class OnPolicyStream:
         indices = range(self._cursor, self._cursor + self._config.prompts_per_step)
         self._cursor = indices.stop
         requests = [self._request(index) for index in indices if index % self._world.size == self._world.rank]
-        answered = self._completer.complete(requests) if requests else []
+        with heap.tidied():
+            answered = self._completer.complete(requests) if requests else []
         samples = [Sample(group[0], advantage=0.0, token_weight=1.0) for group in answered]
         return [
             with_reference(batch, self._teacher) for batch in pack_samples(samples, self._config.micro_batch_tokens)

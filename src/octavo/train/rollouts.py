@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
-from octavo import rundir
+from octavo import heap, rundir
 from octavo.data.batch import Batch
 from octavo.errors import ConfigError, TrainingError
 from octavo.losses.policy import PolicyKind, completion_token_weight
@@ -159,7 +159,8 @@ class RolloutStream:
         ]
         if not requests:
             return []
-        answered = self._completer.complete(requests)
+        with heap.tidied():
+            answered = self._completer.complete(requests)
         each = [
             (problem, completion)
             for problem, completions in zip(asked, answered, strict=True)
