@@ -101,7 +101,7 @@ def test_check_looks_and_changes_nothing(capsys, model, here):
     assert "Questions: 41 to train on, 10 to choose the best weights by, 13 held out to measure by." in out
     assert "worked: verifier numeric; the answer is read as tags." in out
     assert "Method: sft on 41 worked answers, then grpo" in out
-    assert "Minutes: 30 in all; at most 12.8 of sft and 12.8 of grpo" in out
+    assert "Minutes: 30 in all; at most 19.1 of sft and 6.38 of grpo" in out
     assert out.count("⟦") == 3
     assert "another gold" in out
     assert sorted(path.name for path in here.iterdir()) == ["answers.jsonl", "chats.jsonl", "other.txt", "worked.jsonl"]
