@@ -181,13 +181,14 @@ class HeadGradient:
         if self._logits_RV is None:
             return torch.zeros_like(self._weight_VD) if self._sum_VD is None else self._sum_VD.mul_(upstream)
         logits_VR = self._logits_RV.mul_(upstream).t()
-        if not _takes_in_place(self._weight_VD):
+        gradient_VD = _gradient_so_far(self._weight_VD)
+        if gradient_VD is None:
             return logits_VR @ self._hidden_RD
-        self._weight_VD.grad.addmm_(logits_VR, self._hidden_RD)
+        gradient_VD.addmm_(logits_VR, self._hidden_RD)
         return None
 
 
-def _takes_in_place(weight: Tensor) -> bool:
-    """Whether adding to `weight.grad` is all that autograd would do with a gradient."""
+def _gradient_so_far(weight: Tensor) -> Tensor | None:
+    """The weight's `grad`, if adding to it is all that autograd would do with another gradient."""
     watched = weight._backward_hooks or weight._post_accumulate_grad_hooks
-    return weight.is_leaf and weight.grad is not None and weight.grad.dtype == weight.dtype and not watched
+    return weight.grad if weight.is_leaf and not watched else None
